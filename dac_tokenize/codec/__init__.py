@@ -1,0 +1,1 @@
+"""The codec rooms: geometry, windows, rows, encoder, quantizer, decoder and checkpoint."""
