@@ -1,0 +1,256 @@
+"""Files in any store that fsspec knows: read, publish whole, sweep what dead runs left.
+
+A file is never seen half written. It is first written beside its final place (local stores) or in
+the local folder for temporary files (all others), and only then given its name: by
+``os.replace`` after an ``fsync``, or by one ``put_file`` of the finished file, which object stores
+carry out whole or not at all.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+STALE_SECONDS = 24 * 3600.0
+"""Temporary files of unknown owners are swept when they are older than this."""
+
+_TEMPORARY = re.compile(r"\.tmp-(?P<owner>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}$")
+_CHUNK_BYTES = 1 << 20
+
+
+def open_store(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a path or URL, and the path within it."""
+    store, path = fsspec.core.url_to_fs(url)
+    return store, path
+
+
+def join(url: str, *parts: str) -> str:
+    """Append path components to a path or URL.
+
+    >>> join("s3://bucket/corpus/", "data", "a.parquet")
+    's3://bucket/corpus/data/a.parquet'
+    """
+    head = url if url.endswith("://") else url.rstrip("/") + "/"
+    return head + "/".join(parts)
+
+
+def local_path(url: str) -> Path | None:
+    """Return the local path behind a path or URL, or None where the store is not local."""
+    store, path = open_store(url)
+    return Path(path) if isinstance(store, LocalFileSystem) else None
+
+
+def exists(url: str) -> bool:
+    """Tell whether a file or folder is there, past any cached listing."""
+    store, path = open_store(url)
+    store.invalidate_cache(path)
+    return bool(store.exists(path))
+
+
+def list_names(url: str) -> list[str]:
+    """Return the sorted names in a folder; none where there is no folder."""
+    store, path = open_store(url)
+    store.invalidate_cache(path)
+    try:
+        entries = store.ls(path, detail=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    names = {str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry != path}
+    return sorted(names)
+
+
+def read_bytes(url: str) -> bytes | None:
+    """Return all bytes of a file, or None where there is none."""
+    store, path = open_store(url)
+    store.invalidate_cache(path)
+    try:
+        data: bytes = store.cat_file(path)
+    except FileNotFoundError:
+        return None
+    return data
+
+
+def size_bytes(url: str) -> int:
+    """Return the size of a file in bytes."""
+    store, path = open_store(url)
+    store.invalidate_cache(path)
+    return int(store.info(path)["size"])
+
+
+def checksum(url: str) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal digits."""
+    store, path = open_store(url)
+    digest = hashlib.sha256()
+    with store.open(path, "rb") as file:
+        while block := file.read(_CHUNK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return JSON that is the same, byte for byte, for equal values.
+
+    >>> canonical_json({"b": 1, "a": (1, 2)})
+    b'{"a":[1,2],"b":1}'
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    return text.encode("ascii")
+
+
+def readable_json(value: Any) -> bytes:
+    """Return JSON for people: indented, sorted, one line feed at its end."""
+    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    return {type(value).__name__: str(value)}
+
+
+@contextlib.contextmanager
+def published(url: str) -> Iterator[Path]:
+    """Give a local path to write; publish it whole at the end, drop it on any exception.
+
+    Args:
+        url: final place of the file, in any store; what lies there is replaced.
+
+    Yields:
+        Local path of a temporary file, not yet made, for the caller to write and close.
+
+    Raises:
+        OSError: the file cannot be written, for example because the disk is full.
+
+    >>> with published("memory://example/hello.txt") as path:
+    ...     _ = path.write_bytes(b"hello")
+    >>> read_bytes("memory://example/hello.txt")
+    b'hello'
+    """
+    temporary = temporary_path(url)
+    try:
+        yield temporary
+        _publish(temporary, url)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish_bytes(data: bytes, url: str) -> None:
+    """Write a small file whole; see `published`."""
+    with published(url) as path:
+        path.write_bytes(data)
+
+
+def temporary_path(url: str) -> Path:
+    """Return a new local path, named for this process, where the file for `url` may be written.
+
+    It lies in the folder of `url`, which is made if missing, where that is local.
+    """
+    final = local_path(url)
+    name = url.rstrip("/").rsplit("/", 1)[-1] if final is None else final.name
+    folder = Path(tempfile.gettempdir()) if final is None else final.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    prefix = "dac_tokenize-" if final is None else ""
+    return folder / f".{prefix}{name}.tmp-{_owner()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+@contextlib.contextmanager
+def temporary_folder(url: str) -> Iterator[Path]:
+    """Make a local folder for temporary files near `url`, removed at the end."""
+    folder = temporary_path(url)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(temporary: Path, url: str) -> None:
+    final = local_path(url)
+    if final is None:
+        store, path = open_store(url)
+        store.makedirs(store._parent(path), exist_ok=True)
+        store.put_file(str(temporary), path)
+        store.invalidate_cache(path)
+        return
+    _sync(temporary)
+    os.replace(temporary, final)
+    _sync(final.parent)
+
+
+def _sync(path: Path) -> None:
+    """Force a file or a folder's entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _owner() -> str:
+    """Return a short name of this machine and its space of process numbers."""
+    space = ""
+    with contextlib.suppress(OSError):
+        space = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:8]
+
+
+def sweep(*urls: str) -> list[str]:
+    """Remove temporary files that runs which died left in local folders.
+
+    A file goes when the process that made it is dead, or, made on another machine, when it is
+    older than `STALE_SECONDS`. Those of living processes stay.
+
+    Args:
+        urls: folders to look in, beside the local folder for temporary files.
+
+    Returns:
+        The paths removed.
+    """
+    folders = {Path(tempfile.gettempdir())}
+    folders.update(path for path in map(local_path, urls) if path is not None)
+    removed = []
+    for folder in sorted(folders):
+        for name in list_names(str(folder)):
+            if (match := _TEMPORARY.search(name)) and _is_abandoned(folder / name, match):
+                _remove(folder / name)
+                removed.append(str(folder / name))
+    return removed
+
+
+def _is_abandoned(path: Path, match: re.Match[str]) -> bool:
+    if match["owner"] == _owner():
+        return not _is_alive(int(match["pid"]))
+    try:
+        return time.time() - path.stat().st_mtime > STALE_SECONDS
+    except OSError:
+        return False
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
