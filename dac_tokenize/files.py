@@ -141,7 +141,7 @@ def published(url: str) -> Iterator[Path]:
     temporary = temporary_path(url)
     try:
         yield temporary
-        _publish(temporary, url)
+        publish_file(temporary, url)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -176,7 +176,12 @@ def temporary_folder(url: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish(temporary: Path, url: str) -> None:
+def publish_file(temporary: Path, url: str) -> None:
+    """Give a finished file from `temporary_path` its final place.
+
+    Raises:
+        OSError: the disk or the store refused it.
+    """
     final = local_path(url)
     if final is None:
         store, path = open_store(url)
