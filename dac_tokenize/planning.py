@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,8 @@ def make_plan(
     try:
         with files.temporary_folder(plan_url(output, "spool")) as folder:
             spool = _Spool(folder)
-            for chunk in itertools.batched(references, spool_rows):
+            stream = iter(references)
+            while chunk := list(itertools.islice(stream, spool_rows)):
                 spool.add(chunk)
             if not spool.num_clips:
                 raise PlanError(
@@ -114,6 +114,9 @@ def make_plan(
 
 
 def _save(output: str, request: PlanRequest, spool: _Spool, rates: dict[str, float]) -> Plan:
+    if (plan := load_plan(output)) is not None:  # another driver was quicker
+        plan.check_request(request)
+        return plan
     writer = _PartWriter(output, request)
     shards = _cut(spool, request, rates)
     while (head := next(shards, None)) is not None:
@@ -192,8 +195,11 @@ def _cut(
 
 def _estimates(table: pa.Table, rates: dict[str, float]) -> list[float]:
     names = ("uri", "offset_seconds", "duration_seconds", "size_bytes")
-    columns = [table.column(name).to_pylist() for name in names]
-    return [estimate_seconds(*values, rates) for values in zip(*columns, strict=True)]
+    columns: Any = [table.column(name).to_pylist() for name in names]
+    return [
+        estimate_seconds(uri, offset, duration, size, rates)
+        for uri, offset, duration, size in zip(*columns, strict=True)
+    ]
 
 
 class _Spool:
@@ -291,12 +297,10 @@ def _reference_table(references: Sequence[Reference]) -> pa.Table:
     for reference in references:
         names.update(dict.fromkeys(reference.metadata))
     check_metadata_names(names)
-    columns: dict[str, Any] = {
-        column.name: _column(
-            column.name, [getattr(r, column.name) for r in references], column.type
-        )
-        for column in REFERENCE_SCHEMA
-    }
+    columns = {}
+    for column in REFERENCE_SCHEMA:
+        fixed = [getattr(reference, column.name) for reference in references]
+        columns[column.name] = _column(column.name, fixed, column.type)
     for name in names:
         values = [reference.metadata.get(name) for reference in references]
         columns[METADATA_PREFIX + name] = _column(name, values, None)
