@@ -1,0 +1,188 @@
+"""References to waveforms: the room's two doors, streamed and in one piece."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+
+from dac_tokenize.errors import WaveformError
+from dac_tokenize.references import Reference
+from dac_tokenize.waveform.channels import apply_policy, num_output_channels
+from dac_tokenize.waveform.decode import SndfileReader, SoundReader, check_finite, read_segment
+from dac_tokenize.waveform.fetch import FileSystems, as_uri, open_source
+from dac_tokenize.waveform.options import Samples, Waveform, WaveformOptions
+from dac_tokenize.waveform.resample import resample_array, resample_blocks
+
+DEFAULT_OPTIONS = WaveformOptions()
+
+
+class WaveformOpener:
+    """Opens many references; threads may share it.
+
+    File systems are kept, and for each thread the recording it read last: segments of one
+    recording, opened one after another, cost one fetch and one pass.
+
+    >>> opener = WaveformOpener(16_000)  # then opener(reference).blocks
+    """
+
+    def __init__(self, sampling_rate: int, options: WaveformOptions = DEFAULT_OPTIONS) -> None:
+        self.sampling_rate = sampling_rate
+        self.options = options
+        self._filesystems = FileSystems()
+        self._lock = threading.Lock()
+        self._idle: dict[int, tuple[object, SoundReader]] = {}
+
+    def __call__(self, reference: Reference) -> Waveform:
+        """Opens a reference: see `open_waveform`."""
+        reader = self._take(reference)
+        return Waveform(
+            num_channels=num_output_channels(reader.num_channels, self.options.channels),
+            source_sampling_rate=reader.sampling_rate,
+            blocks=self._blocks(reference, reader),
+        )
+
+    def read(self, reference: Reference) -> Samples:
+        """Reads a reference in one piece: see `read_waveform`."""
+        reader = self._take(reference)
+        try:
+            return read_whole(reader, reference, self.sampling_rate, self.options)
+        finally:
+            self._give_back(reference, reader)
+
+    def close(self) -> None:
+        """Closes the recordings that are kept open."""
+        with self._lock:
+            idle, self._idle = self._idle, {}
+        for _, reader in idle.values():
+            reader.close()
+
+    def _blocks(self, reference: Reference, reader: SoundReader) -> Iterator[Samples]:
+        try:
+            yield from stream_segment(reader, reference, self.sampling_rate, self.options)
+        finally:
+            self._give_back(reference, reader)
+
+    def _take(self, reference: Reference) -> SoundReader:
+        """Gives the recording that this thread left open, if it is the one wanted, or opens it."""
+        with self._lock:
+            source, reader = self._idle.pop(threading.get_ident(), (None, None))
+        if reader is not None:
+            if source == _recording(reference):
+                return reader
+            reader.close()
+        return SndfileReader(
+            open_source(as_uri(reference.uri), self._filesystems, reference.size_bytes)
+        )
+
+    def _give_back(self, reference: Reference, reader: SoundReader) -> None:
+        if reference.duration_seconds is None:
+            reader.close()
+            return
+        with self._lock:
+            _, old = self._idle.pop(threading.get_ident(), (None, None))
+            self._idle[threading.get_ident()] = _recording(reference), reader
+        if old is not None:
+            old.close()
+
+
+def _recording(reference: Reference) -> object:
+    return reference.uri, reference.size_bytes
+
+
+def open_waveform(
+    reference: Reference, sampling_rate: int, options: WaveformOptions = DEFAULT_OPTIONS
+) -> Waveform:
+    """Opens a reference to be read in blocks: fetched, decoded, mixed and resampled on the way.
+
+    To open many references use one `WaveformOpener` for all.
+
+    Args:
+        reference: what to open.
+        sampling_rate: sampling rate of the blocks (Hz).
+        options: channels, limits, loudness.
+
+    Returns:
+        The waveform. Its blocks hold bit for bit the samples of `read_waveform`, however long
+        the clip is, in bounded memory.
+
+    Raises:
+        SourceError: the bytes cannot be read.
+        AudioError: they are not the sound they claim to be.
+        WaveformError: there is no sample at all. (All three also while blocks are read.)
+
+    >>> waveform = open_waveform(Reference("a.wav", "a.wav"), 16_000)  # doctest: +SKIP
+    >>> sum(block.shape[1] for block in waveform.blocks)  # doctest: +SKIP
+    48000
+    """
+    return WaveformOpener(sampling_rate, options)(reference)
+
+
+def read_waveform(
+    reference: Reference, sampling_rate: int, options: WaveformOptions = DEFAULT_OPTIONS
+) -> Samples:
+    """Reads a reference in one piece; the plain twin of `open_waveform`.
+
+    Args:
+        reference: what to read.
+        sampling_rate: sampling rate of the result (Hz).
+        options: channels, limits, loudness.
+
+    Returns:
+        float32 array (num_channels, num_samples).
+
+    Raises:
+        ClipError: as `open_waveform`.
+    """
+    opener = WaveformOpener(sampling_rate, options)
+    try:
+        return opener.read(reference)
+    finally:
+        opener.close()
+
+
+def stream_segment(
+    reader: SoundReader, reference: Reference, sampling_rate: int, options: WaveformOptions
+) -> Iterator[Samples]:
+    """Decodes, mixes and resamples a segment: float32 blocks (num_channels, num_samples)."""
+    source_rate = reader.sampling_rate
+    num_channels = num_output_channels(reader.num_channels, options.channels)
+    decoded = read_segment(
+        reader, reference.offset_seconds, reference.duration_seconds, options.max_clip_seconds
+    )
+    mixed = (apply_policy(frames, options.channels) for frames in decoded)
+    num_samples = 0
+    for block in resample_blocks(mixed, source_rate, sampling_rate, num_channels):
+        check_finite(block, num_samples, sampling_rate)
+        num_samples += len(block)
+        yield np.ascontiguousarray(block.T)
+    check_not_empty(num_samples, source_rate, sampling_rate)
+
+
+def read_whole(
+    reader: SoundReader, reference: Reference, sampling_rate: int, options: WaveformOptions
+) -> Samples:
+    """Does the same as `stream_segment`, each step in one call: (num_channels, num_samples)."""
+    frames = np.concatenate(
+        list(
+            read_segment(
+                reader,
+                reference.offset_seconds,
+                reference.duration_seconds,
+                options.max_clip_seconds,
+            )
+        )
+    )
+    mixed = apply_policy(frames, options.channels)
+    samples = resample_array(mixed, reader.sampling_rate, sampling_rate)
+    check_finite(samples, 0, sampling_rate)
+    check_not_empty(len(samples), reader.sampling_rate, sampling_rate)
+    return np.ascontiguousarray(samples.T)
+
+
+def check_not_empty(num_samples: int, source_rate: int, sampling_rate: int) -> None:
+    """Refuses a clip so short that nothing of it is left at the rate wanted."""
+    if num_samples == 0:
+        raise WaveformError(
+            f"resampled from {source_rate} to {sampling_rate} Hz no sample is left; "
+            "expected at least one"
+        )
