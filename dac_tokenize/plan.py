@@ -21,17 +21,11 @@ from dac_tokenize import files
 from dac_tokenize.errors import CorpusError, CorpusMismatchError
 from dac_tokenize.record import FOOTER_PREFIX, SCHEMA_VERSION
 from dac_tokenize.references import Reference
+from dac_tokenize.request import PlanRequest
 from dac_tokenize.shard import open_parquet
 
 if TYPE_CHECKING:
-    from dac_tokenize.codec.checkpoint import CodecIdentity
-    from dac_tokenize.waveform import WaveformOptions
-
-DEFAULT_SHARD_SECONDS = 3600.0
-"""Seconds of sound a shard holds unless the user says otherwise."""
-
-MAX_SHARD_CLIPS = 10_000
-"""Most clips of a shard, however short they are."""
+    pass
 
 SHARDS_PER_PART = 1000
 """Shards whose references share one file of the plan."""
@@ -42,49 +36,16 @@ SHARDS_ENTRY = FOOTER_PREFIX + "shards"
 METADATA_PREFIX = "metadata."
 """What the names of metadata columns start with in a part of the plan."""
 
-REFERENCE_SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.string()),
-        pa.field("uri", pa.string()),
-        pa.field("offset_seconds", pa.float64()),
-        pa.field("duration_seconds", pa.float64()),
-        pa.field("size_bytes", pa.int64()),
-        pa.field("locator", pa.string()),
-    ]
-)
+_COLUMNS: list[pa.Field[Any]] = [
+    pa.field("key", pa.string()),
+    pa.field("uri", pa.string()),
+    pa.field("offset_seconds", pa.float64()),
+    pa.field("duration_seconds", pa.float64()),
+    pa.field("size_bytes", pa.int64()),
+    pa.field("locator", pa.string()),
+]
+REFERENCE_SCHEMA = pa.schema(_COLUMNS)
 """The columns of a part of the plan; metadata columns follow them."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanRequest:
-    """What a corpus is asked to be; two runs that ask the same may share an output folder.
-
-    Attributes:
-        inputs: what the user gave: files, folders, globs, URLs.
-        codec: the codec that makes the codes.
-        waveform: how sound is brought to the codec.
-        shard_seconds: most seconds of sound in a shard, by estimate.
-        max_shard_clips: most clips in a shard.
-    """
-
-    inputs: tuple[str, ...]
-    codec: CodecIdentity
-    waveform: WaveformOptions
-    shard_seconds: float = DEFAULT_SHARD_SECONDS
-    max_shard_clips: int = MAX_SHARD_CLIPS
-
-    def fingerprint_header(self) -> dict[str, Any]:
-        """Return all but the references that decides what rows a shard has.
-
-        The codec's name and revision are not in it: the checksum of its weights is.
-        """
-        codec = asdict(self.codec)
-        del codec["model_id"], codec["revision"]
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "codec": codec,
-            "waveform": asdict(self.waveform),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,44 +130,11 @@ class Plan:
         Raises:
             CorpusMismatchError: something differs; the message names the first such thing.
         """
-        if difference := _difference(self.request, request):
+        if difference := self.request.difference(request):
             raise CorpusMismatchError(
                 f"{self.output} holds another corpus: {difference}; ask for the same again or give "
                 "another --output"
             )
-
-
-def _difference(found: PlanRequest, asked: PlanRequest) -> str | None:
-    """Name the first thing in which two requests differ."""
-    for name, old in found.fingerprint_header()["codec"].items():
-        if (new := getattr(asked.codec, name)) != old:
-            return (
-                f"it was made with the codec {_codec_name(found.codec)} ({name} {_short(old)}), "
-                f"and asked for is {_codec_name(asked.codec)} ({name} {_short(new)})"
-            )
-    for name, old in asdict(found.waveform).items():
-        if (new := getattr(asked.waveform, name)) != old:
-            return f"it was made with {name} {old!r}, and asked for is {new!r}"
-    if found.inputs != asked.inputs:
-        return f"it was made from {_listed(found.inputs)}, and asked for is {_listed(asked.inputs)}"
-    for name in ("shard_seconds", "max_shard_clips"):
-        if (new := getattr(asked, name)) != (old := getattr(found, name)):
-            return f"it was made with {name} {old:g}, and asked for is {new:g}"
-    return None
-
-
-def _codec_name(codec: CodecIdentity) -> str:
-    return f"{codec.model_id}@{codec.revision}" if codec.revision else codec.model_id
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 16 else text[:12] + "..."
-
-
-def _listed(inputs: tuple[str, ...]) -> str:
-    more = f" and {len(inputs) - 3} more" if len(inputs) > 3 else ""
-    return ", ".join(inputs[:3]) + more if inputs else "no inputs"
 
 
 def plan_url(output: str, name: str = "plan.json") -> str:

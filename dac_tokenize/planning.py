@@ -28,7 +28,6 @@ from dac_tokenize.plan import (
     SHARDS_PER_PART,
     Plan,
     PlanPart,
-    PlanRequest,
     check_vacant,
     load_plan,
     part_checksum,
@@ -38,6 +37,7 @@ from dac_tokenize.plan import (
 )
 from dac_tokenize.record import check_metadata_names, corpus_schema
 from dac_tokenize.references import Reference
+from dac_tokenize.request import PlanRequest
 from dac_tokenize.shard import package_versions
 
 SPOOL_ROWS = 20_000

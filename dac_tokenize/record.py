@@ -92,10 +92,8 @@ def corpus_schema(identity: CodecIdentity, metadata_schema: pa.Schema | None = N
         PlanError: a metadata column has the name of a fixed one, or a type with no counterpart
             in `datasets`.
     """
-    columns = list(metadata_schema or [])
-    check_metadata_names([column.name for column in columns])
-    schema = pa.schema([*BASE_SCHEMA, *columns])
-    features = {column.name: _feature(column.name, column.type) for column in schema}
+    features = corpus_features_json(metadata_schema)
+    schema = pa.schema([*BASE_SCHEMA, *(metadata_schema or [])])
     return schema.with_metadata(
         {
             "huggingface": json.dumps({"info": {"features": features}}, separators=(",", ":")),
@@ -103,6 +101,18 @@ def corpus_schema(identity: CodecIdentity, metadata_schema: pa.Schema | None = N
             f"{FOOTER_PREFIX}codec": json.dumps(asdict(identity), sort_keys=True),
         }
     )
+
+
+def corpus_features_json(metadata_schema: pa.Schema | None = None) -> dict[str, Any]:
+    """Return the JSON by which `datasets` describes the columns, without importing `datasets`.
+
+    Raises:
+        PlanError: a metadata column has the name of a fixed one, or a type with no counterpart
+            in `datasets`.
+    """
+    columns = list(metadata_schema or [])
+    check_metadata_names([column.name for column in columns])
+    return {column.name: _feature(column.name, column.type) for column in [*BASE_SCHEMA, *columns]}
 
 
 def corpus_features(metadata_schema: pa.Schema | None = None) -> Any:

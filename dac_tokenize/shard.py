@@ -113,13 +113,13 @@ class ShardFile:
         rows: its rows.
         size_bytes: its size.
         codes_bytes: of these, what the column of codes takes.
-        checksum: SHA-256 of the file.
+        checksum: SHA-256 of the file; None where it was not asked for.
     """
 
     rows: int
     size_bytes: int
     codes_bytes: int
-    checksum: str
+    checksum: str | None
 
 
 def package_versions() -> dict[str, str | None]:
@@ -237,15 +237,15 @@ def _footer_entries(footer: ShardFooter) -> dict[str, str]:
     return {FOOTER_PREFIX + name: files.canonical_json(entries[name]).decode() for name in entries}
 
 
-def describe_shard(url: str) -> ShardFile:
-    """Return size and checksum of a shard; reads all of it."""
+def describe_shard(url: str, *, with_checksum: bool = True) -> ShardFile:
+    """Return size and checksum of a shard; reads all of it unless `with_checksum` is False."""
     with open_parquet(url) as file:
         metadata = file.metadata
         return ShardFile(
             rows=metadata.num_rows,
             size_bytes=files.size_bytes(url),
             codes_bytes=_codes_bytes(metadata),
-            checksum=files.checksum(url),
+            checksum=files.checksum(url) if with_checksum else None,
         )
 
 

@@ -1,0 +1,302 @@
+"""One shard of a plan into one file, resumable: the plain twin of the Beam transform.
+
+A run is: `open_plan`, then `tokenize_shard` for every shard, in any order, on any number of
+machines and as often as one likes, then `finish_corpus`. A shard whose file is there is skipped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from dac_tokenize import files
+from dac_tokenize.errors import ClipError, CorpusError
+from dac_tokenize.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    ShardResult,
+    finish_corpus,
+    read_manifest,
+    shard_result,
+)
+from dac_tokenize.plan import Plan, load_shard, planned_shard
+from dac_tokenize.prefetch import prefetch_waveforms
+from dac_tokenize.reading import CorpusInfo, corpus_info, iter_rows
+from dac_tokenize.record import Record, corpus_schema
+from dac_tokenize.references import Reference
+from dac_tokenize.shard import (
+    FailedInput,
+    ShardFooter,
+    ShardStats,
+    ShardWriter,
+    describe_shard,
+    read_footer,
+)
+from dac_tokenize.waveform import WaveformOpener
+
+if TYPE_CHECKING:
+    from dac_tokenize.tokenizer import DacTokenizer, EncodedClip
+
+__all__ = [
+    "CorpusInfo",
+    "Manifest",
+    "ShardProgress",
+    "ShardResult",
+    "corpus_info",
+    "finish_corpus",
+    "iter_rows",
+    "published_shard",
+    "read_manifest",
+    "sweep_temporaries",
+    "tokenize_shard",
+]
+
+NUM_THREADS = 4
+"""Threads that fetch and decode sound ahead of the codec."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardProgress:
+    """What has been done since the last report, to be added up.
+
+    Attributes:
+        index: number of the shard.
+        clips: inputs done, failed ones included.
+        failed: inputs that gave no row.
+        seconds: seconds of sound encoded.
+        skipped: True where the shard was there already: one report for all of it.
+    """
+
+    index: int
+    clips: int
+    failed: int
+    seconds: float
+    skipped: bool = False
+
+
+OnProgress = Callable[[ShardProgress], None]
+
+
+def published_shard(plan: Plan, index: int) -> ShardResult | None:
+    """Return the result of a shard that an earlier run published, or None where it must be made.
+
+    Needs no codec, so a worker may ask before it loads one.
+
+    Args:
+        plan: the corpus's plan.
+        index: number of the shard.
+
+    Returns:
+        The result, read from the file's footer. Its checksum is None where the corpus has a
+        manifest, which knows it.
+
+    Raises:
+        CorpusError: the plan is damaged.
+    """
+    url = plan.shard_url(index)
+    footer = read_footer(url)
+    if footer is None or footer.shard_fingerprint != planned_shard(plan, index).fingerprint:
+        return None
+    file = describe_shard(
+        url, with_checksum=not files.exists(files.join(plan.output, MANIFEST_NAME))
+    )
+    return shard_result(plan, footer, file, skipped=True)
+
+
+def tokenize_shard(
+    plan: Plan,
+    index: int,
+    tokenizer: DacTokenizer,
+    *,
+    num_threads: int = NUM_THREADS,
+    on_progress: OnProgress | None = None,
+) -> ShardResult:
+    """Encode one shard and publish its file, unless it is there already.
+
+    Rows are in the order of the plan, then of channels. Where channels are split, the key of a
+    row is the clip's key with ``#<channel>`` behind it. A clip that cannot be encoded is listed in
+    the footer, and the others go on.
+
+    Args:
+        plan: the corpus's plan.
+        index: number of the shard, from 0.
+        tokenizer: the codec that the plan was made for.
+        num_threads: threads that fetch and decode ahead.
+        on_progress: called after every clip, or once for a shard that is skipped.
+
+    Returns:
+        What the shard holds.
+
+    Raises:
+        CorpusMismatchError: `tokenizer` is not the codec of the plan.
+        CorpusError: the plan is damaged, the file cannot be written, or memory ran out.
+    """
+    plan.check_request(replace(plan.request, codec=tokenizer.identity))
+    if (result := published_shard(plan, index)) is not None:
+        if on_progress is not None:
+            progress = ShardProgress(index, result.clips, result.failed, result.seconds, True)
+            on_progress(progress)
+        return result
+    run = _ShardRun(plan, index, tokenizer, on_progress)
+    try:
+        return run.encode(load_shard(plan, index), num_threads)
+    except (OSError, MemoryError) as error:
+        raise CorpusError(_stopped(plan, index, error)) from error
+
+
+def _stopped(plan: Plan, index: int, error: OSError | MemoryError) -> str:
+    where = f"{plan.shard_name(index)} of {plan.output}"
+    if isinstance(error, OSError):
+        what, remedy = f"{where} cannot be written: {error}", "make room or mend the store"
+    else:
+        what, remedy = f"memory ran out at {where}", "give smaller --shard-seconds or more memory"
+    return f"{what}; what was published before stays readable, so {remedy}, and run again to go on"
+
+
+def sweep_temporaries(output: str) -> list[str]:
+    """Remove what runs that died left in an output folder; living runs' files stay.
+
+    Returns:
+        The paths removed.
+    """
+    return files.sweep(output, files.join(output, "data"), files.join(output, "_plan"))
+
+
+@dataclass(slots=True)
+class _ShardRun:
+    """The making of one shard."""
+
+    plan: Plan
+    index: int
+    tokenizer: DacTokenizer
+    on_progress: OnProgress | None
+    sent: list[tuple[int, Reference]] = field(default_factory=list)
+    failures: list[tuple[int, FailedInput]] = field(default_factory=list)
+    stats: ShardStats = field(default_factory=ShardStats)
+    clock: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "write": 0.0})
+
+    def encode(self, references: list[Reference], num_threads: int) -> ShardResult:
+        """Encode all references and publish the shard's file."""
+        start = time.perf_counter()
+        schema = corpus_schema(self.plan.request.codec, self.plan.metadata_schema)
+        options = self.plan.request.waveform
+        opener = WaveformOpener(self.tokenizer.sampling_rate, options)
+        waveforms: Any = prefetch_waveforms(references, opener, num_threads=num_threads)
+        with (
+            closing(opener),
+            closing(waveforms),
+            ShardWriter(self.plan.shard_url(self.index), schema) as writer,
+        ):
+            encoded = self.tokenizer.encode_stream(self._clips(waveforms))
+            for sent, items in itertools.groupby(encoded, key=lambda item: item.index):
+                position, reference = self.sent[sent]
+                self._take(writer, position, reference, list(items))
+            footer = self._footer(len(references))
+            with self._timed("write"):
+                file = writer.publish(footer)
+        read, write = self.clock["read"], self.clock["write"]
+        encode = time.perf_counter() - start - read - write
+        result = shard_result(self.plan, footer, file, skipped=False)
+        return replace(result, read_seconds=read, encode_seconds=encode, write_seconds=write)
+
+    def _clips(self, waveforms: Iterable[tuple[Reference, Any]]) -> Iterator[Iterator[Any]]:
+        """Yield the blocks of each clip that could be opened; note the others as failed."""
+        waiting = iter(waveforms)
+        for position in itertools.count():
+            with self._timed("read"):
+                item = next(waiting, None)
+            if item is None:
+                return
+            reference, waveform = item
+            if isinstance(waveform, ClipError):
+                self._fail(position, reference, waveform)
+            else:
+                self.sent.append((position, reference))
+                yield self._blocks(waveform.blocks)
+
+    def _blocks(self, blocks: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            with self._timed("read"):
+                block = next(blocks, None)
+            if block is None:
+                return
+            yield block
+
+    def _take(
+        self, writer: ShardWriter, position: int, reference: Reference, items: list[EncodedClip]
+    ) -> None:
+        """Write the rows of a clip, one a channel, or note it as failed."""
+        for item in items:
+            if item.error is not None:
+                self._fail(position, reference, item.error)
+                return
+        with self._timed("write"):
+            for item in items:
+                writer.write(self._record(reference, item))
+        seconds = items[0].num_samples / self.tokenizer.sampling_rate
+        codes = [item.audio_codes for item in items if item.audio_codes is not None]
+        self.stats = replace(
+            self.stats,
+            rows=self.stats.rows + len(items),
+            num_frames=self.stats.num_frames + sum(clip.shape[1] for clip in codes),
+            num_tokens=self.stats.num_tokens + sum(clip.size for clip in codes),
+            num_samples=self.stats.num_samples + sum(item.num_samples for item in items),
+            seconds=self.stats.seconds + seconds,
+        )
+        self._report(failed=0, seconds=seconds)
+
+    def _record(self, reference: Reference, item: EncodedClip) -> Record:
+        channels = self.plan.request.waveform.channels
+        assert item.audio_codes is not None
+        return Record(
+            key=f"{reference.key}#{item.channel}" if channels == "split" else reference.key,
+            audio_codes=item.audio_codes,
+            num_samples=item.num_samples,
+            duration_seconds=item.num_samples / self.tokenizer.sampling_rate,
+            source_uri=reference.uri,
+            channel=None if channels == "mix" else item.channel,
+            offset_seconds=reference.offset_seconds,
+            metadata=reference.metadata,
+        )
+
+    def _fail(self, position: int, reference: Reference, error: ClipError) -> None:
+        failure = FailedInput(
+            key=reference.key,
+            uri=reference.uri,
+            stage=error.stage,
+            error=type(error).__name__,
+            message=str(error),
+        )
+        self.failures.append((position, failure))
+        self._report(failed=1, seconds=0.0)
+
+    def _report(self, failed: int, seconds: float) -> None:
+        if self.on_progress is not None:
+            self.on_progress(ShardProgress(self.index, 1, failed, seconds))
+
+    def _footer(self, num_clips: int) -> ShardFooter:
+        failures = tuple(failure for _, failure in sorted(self.failures, key=lambda pair: pair[0]))
+        written = len({position for position, _ in self.sent} - {p for p, _ in self.failures})
+        assert written + len(failures) == num_clips, (written, len(failures), num_clips)
+        return ShardFooter(
+            codec=asdict(self.plan.request.codec),
+            waveform=asdict(self.plan.request.waveform),
+            plan_fingerprint=self.plan.fingerprint,
+            shard_fingerprint=planned_shard(self.plan, self.index).fingerprint,
+            index=self.index,
+            num_shards=self.plan.num_shards,
+            stats=replace(self.stats, clips=num_clips, failed=len(failures)),
+            failures=failures,
+        )
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.clock[stage] += time.perf_counter() - start
