@@ -38,9 +38,9 @@ def find_promise(file: BinaryIO, size_bytes: int) -> Promise | None:
     head = file.read(40)
     found = None
     if head[:4] in (b"RIFF", b"RIFX", b"RF64"):
-        found = _find_riff_data(file, size_bytes, ">" if head[:4] == b"RIFX" else "<", b"data")
+        found = _find_riff_data(file, size_bytes, ">" if head[:4] == b"RIFX" else "<")
     elif head[:4] == b"FORM":
-        found = _find_riff_data(file, size_bytes, ">", b"SSND")
+        found = _find_riff_data(file, size_bytes, ">")
     elif head[:4] == b"riff" and len(head) == 40:
         found = _find_w64_data(file, size_bytes)
     elif head[:4] in (b".snd", b"dns.") and len(head) >= 12:
@@ -52,9 +52,7 @@ def find_promise(file: BinaryIO, size_bytes: int) -> Promise | None:
     return Promise(length, max(0, min(length, size_bytes - start)))
 
 
-def _find_riff_data(
-    file: BinaryIO, size_bytes: int, order: str, wanted: bytes
-) -> tuple[int, int] | None:
+def _find_riff_data(file: BinaryIO, size_bytes: int, order: str) -> tuple[int, int] | None:
     """Finds the chunk of sound: where its content starts and how long it says it is."""
     position, long_size = 12, None
     for _ in range(MAX_CHUNKS):
@@ -66,7 +64,9 @@ def _find_riff_data(
         if name == b"ds64":
             fields = file.read(16)
             long_size = struct.unpack("<Q", fields[8:])[0] if len(fields) == 16 else None
-        if name == wanted:
+        if name == b"SSND":  # two numbers stand before the samples
+            return position + 16, max(0, length - 8)
+        if name == b"data":
             return position + 8, long_size if long_size and length == 0xFFFFFFFF else length
         position += 8 + length + length % 2
     return None

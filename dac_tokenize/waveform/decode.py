@@ -99,25 +99,29 @@ class SndfileReader:
             raise
 
     def _open(self) -> None:
-        source = self._source
-        if source.size_bytes == 0:
+        if self._source.size_bytes == 0:
             raise AudioError("the file is empty (0 bytes); expected sound")
-        handle: Any
-        if source.is_local:
-            handle = os.dup(source.file.fileno())
-            os.lseek(handle, 0, os.SEEK_SET)
-        else:
-            handle = self._guard = GuardedFile(source)
-        try:
-            self._sound = soundfile.SoundFile(handle)
-        except (soundfile.LibsndfileError, TypeError) as error:
-            self._raise_source_error()
-            raise AudioError(_not_sound(source, error)) from error
+        self._reopen()
         self.sampling_rate = int(self._sound.samplerate)
         self.num_channels = int(self._sound.channels)
         frames = int(self._sound.frames)
         self.num_frames = frames if frames < UNKNOWN_LENGTH else None
         self._check_header()
+
+    def _reopen(self) -> None:
+        """Starts to decode at the first frame."""
+        handle: Any
+        if self._source.is_local:
+            handle = os.dup(self._source.file.fileno())
+            os.lseek(handle, 0, os.SEEK_SET)
+        else:
+            handle = self._guard = GuardedFile(self._source)
+        try:
+            self._sound = soundfile.SoundFile(handle)
+        except (soundfile.LibsndfileError, TypeError) as error:
+            self._raise_source_error()
+            raise AudioError(_not_sound(self._source, error)) from error
+        self._position = 0
 
     def _check_header(self) -> None:
         if not MIN_SAMPLING_RATE <= self.sampling_rate <= MAX_SAMPLING_RATE:
@@ -140,18 +144,23 @@ class SndfileReader:
 
     def seek(self, frame: int) -> None:
         """Goes to a frame; decodes up to it where the format cannot seek."""
+        if self._position == frame:
+            return
         if self._sound.seekable():
             with self._decoding():
-                self._sound.seek(frame)
+                self._position = self._sound.seek(frame)
             return
-        while (behind := frame - self._sound.tell()) > 0:
-            if not len(self.read(min(behind, block_frames(self)))):
+        if self._position > frame:
+            self._reopen()
+        while self._position < frame:
+            if not len(self.read(min(frame - self._position, block_frames(self)))):
                 return
 
     def read(self, num_frames: int) -> Samples:
         """Reads at most so many frames: float32 (num_frames, num_channels); none at the end."""
         with self._decoding():
             frames: Samples = self._sound.read(num_frames, dtype="float32", always_2d=True)
+        self._position += len(frames)
         return frames
 
     def close(self) -> None:
