@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from dac_tokenize.errors import AudioError, WaveformError
-from dac_tokenize.waveform.containers import find_promise
+from dac_tokenize.waveform.containers import find_promise, ogg_is_complete
 from dac_tokenize.waveform.fetch import SourceFile, source_errors
 from dac_tokenize.waveform.options import Samples
 from dac_tokenize.waveform.segment import END_TOLERANCE_SECONDS, segment_frames
@@ -19,6 +19,8 @@ MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 1_000, 1_000_000
 MAX_CHANNELS = 64
 BLOCK_SECONDS = 10
 BLOCK_SAMPLES = 2**18  # over all channels: 1 MiB of float32
+SAMPLE_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3}
+SAMPLE_BYTES |= {"PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 UNKNOWN_LENGTH = 2**62  # libsndfile's count for a stream that does not tell its length
 
 
@@ -133,14 +135,25 @@ class SndfileReader:
             raise AudioError(
                 f"the header gives {self.num_channels} channels; expected at most {MAX_CHANNELS}"
             )
+        if self._sound.format == "OGG":
+            if not ogg_is_complete(self._source.file, self._source.size_bytes):
+                raise AudioError("the data is cut short: its last Ogg page is not the stream's end")
+        elif self.num_frames is not None:
+            self._check_promise(self.num_frames)
+
+    def _check_promise(self, found: int) -> None:
         promise = find_promise(self._source.file, self._source.size_bytes)
-        if promise is not None and promise.found_bytes < promise.sound_bytes:
-            found = self.num_frames or 0
+        if promise is None:
+            return
+        if not promise.is_kept:
             raise AudioError(
                 f"the data is cut short: the header promises {promise.num_frames(found)} frames "
                 f"({promise.sound_bytes} bytes), the file holds {found} "
                 f"({promise.found_bytes} bytes)"
             )
+        if (sample_bytes := SAMPLE_BYTES.get(self._sound.subtype)) is not None:
+            # libsndfile takes what follows the sound in some containers for more of it
+            self.num_frames = min(found, promise.sound_bytes // sample_bytes // self.num_channels)
 
     def seek(self, frame: int) -> None:
         """Goes to a frame; decodes up to it where the format cannot seek."""
