@@ -132,8 +132,8 @@ def probe_seconds(uri: str) -> float | None:
     """Return the duration in seconds that a sound file's header gives; None where it gives none."""
     import soundfile
 
-    store, path = files.open_store(uri)
     try:
+        store, path = files.open_store(uri)
         with store.open(path, "rb") as file:
             return float(soundfile.info(file).duration)
     except Exception:  # whatever a store or a broken file raises: it only costs the estimate

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from dac_tokenize import files
 from dac_tokenize.errors import CorpusError, CorpusMismatchError
-from dac_tokenize.record import FOOTER_PREFIX, SCHEMA_VERSION
+from dac_tokenize.record import FOOTER_PREFIX, SCHEMA_VERSION, feature_json
 from dac_tokenize.references import Reference
 from dac_tokenize.request import PlanRequest
 from dac_tokenize.shard import open_parquet
@@ -276,7 +276,8 @@ def shard_fingerprint(request: PlanRequest, references: pa.Table) -> str:
     digest = hashlib.sha256(files.canonical_json(request.fingerprint_header()))
     for column in references.schema:
         values = references.column(column.name).to_pylist()
-        digest.update(files.canonical_json([column.name, str(column.type), values]))
+        kind = feature_json(column.name.removeprefix(METADATA_PREFIX), column.type)
+        digest.update(files.canonical_json([column.name, kind, values]))
     return digest.hexdigest()
 
 
@@ -291,8 +292,10 @@ def _references(table: pa.Table) -> list[Reference]:
             for name, column in zip(names, extra, strict=True)
             if column[row] is not None
         }
-        fields = dict(zip(REFERENCE_SCHEMA.names, values, strict=True))
-        references.append(Reference(**fields, metadata=metadata))
+        known = dict(zip(REFERENCE_SCHEMA.names, values, strict=True))
+        if known["locator"] is None:
+            del known["locator"]
+        references.append(Reference(**known, metadata=metadata))
     return references
 
 

@@ -299,7 +299,7 @@ def _reference_table(references: Sequence[Reference]) -> pa.Table:
     check_metadata_names(names)
     columns = {}
     for column in REFERENCE_SCHEMA:
-        fixed = [getattr(reference, column.name) for reference in references]
+        fixed = [getattr(reference, column.name, None) for reference in references]
         columns[column.name] = _column(column.name, fixed, column.type)
     for name in names:
         values = [reference.metadata.get(name) for reference in references]

@@ -112,7 +112,9 @@ def corpus_features_json(metadata_schema: pa.Schema | None = None) -> dict[str, 
     """
     columns = list(metadata_schema or [])
     check_metadata_names([column.name for column in columns])
-    return {column.name: _feature(column.name, column.type) for column in [*BASE_SCHEMA, *columns]}
+    return {
+        column.name: feature_json(column.name, column.type) for column in [*BASE_SCHEMA, *columns]
+    }
 
 
 def corpus_features(metadata_schema: pa.Schema | None = None) -> Any:
@@ -228,17 +230,23 @@ _DTYPES = {"halffloat": "float16", "float": "float32", "double": "float64"}
 _DTYPES |= {"date32[day]": "date32", "date64[ms]": "date64"}
 
 
-def _feature(name: str, kind: pa.DataType) -> Any:
-    """Return the JSON by which `datasets` describes an Arrow type."""
+def feature_json(name: str, kind: pa.DataType) -> Any:
+    """Return the JSON by which `datasets` describes the Arrow type of the column `name`.
+
+    It does not tell how the items of lists are named, which Parquet changes.
+
+    Raises:
+        PlanError: `datasets` has no counterpart of the type.
+    """
     if pa.types.is_struct(kind):
-        return {child.name: _feature(name, child.type) for child in kind}
+        return {child.name: feature_json(name, child.type) for child in kind}
     if pa.types.is_fixed_size_list(kind):
-        item = _feature(name, kind.value_type)
+        item = feature_json(name, kind.value_type)
         return {"feature": item, "length": kind.list_size, "_type": "List"}
     if pa.types.is_large_list(kind):
-        return {"feature": _feature(name, kind.value_type), "_type": "LargeList"}
+        return {"feature": feature_json(name, kind.value_type), "_type": "LargeList"}
     if pa.types.is_list(kind):
-        return {"feature": _feature(name, kind.value_type), "_type": "List"}
+        return {"feature": feature_json(name, kind.value_type), "_type": "List"}
     if pa.types.is_nested(kind) or pa.types.is_dictionary(kind):
         raise PlanError(
             f"the metadata column {name!r} has the type {kind}, which `datasets` cannot hold; "

@@ -286,7 +286,10 @@ def load_footer(url: str) -> ShardFooter:
         raise CorpusError(f"{url} is missing") from error
     except (OSError, ValueError, EOFError) as error:
         raise CorpusError(f"{url} is no readable Parquet file: {error}") from error
-    footer = _parse_footer(url, entries)
+    try:
+        footer = _parse_footer(url, entries)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CorpusError(f"{url} has a damaged footer: {error}") from error
     if footer.stats.rows != rows:
         raise CorpusError(f"{url} has {rows} rows where its footer says {footer.stats.rows}")
     return footer
