@@ -1,0 +1,20 @@
+"""What a test runs in a process of its own, which dies in the middle of it."""
+
+import os
+import signal
+
+from dac_tokenize.corpus import tokenize_shard
+from dac_tokenize.plan import load_plan
+from tests.corpus_fakes import FakeTokenizer
+
+
+class Dies(FakeTokenizer):
+    def encode_stream(self, clips):
+        yield next(super().encode_stream(clips))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def half_a_shard(output):
+    plan = load_plan(output)
+    for index in range(plan.num_shards):
+        tokenize_shard(plan, index, Dies())
