@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def read_column(batch: Any, column: str) -> list[Any]:
 def _check_torchcodec(column: str) -> None:
     """Says so if it is torchcodec, rather than the sound, that kept an `Audio` column shut."""
     try:
-        import torchcodec.decoders  # noqa: F401
+        importlib.import_module("torchcodec.decoders")
     # Without FFmpeg's libraries it fails with other errors than ImportError.
     except Exception as error:
         raise UsageError(
