@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from fsspec.implementations.local import LocalFileSystem
+
 from dac_tokenize.errors import PlanError
 from dac_tokenize.references import Reference
-from dac_tokenize.waveform.fetch import FileSystems, as_uri, is_url
+from dac_tokenize.waveform.fetch import FileSystems
 
 # fmt: off
 SNDFILE_SUFFIXES = frozenset((
@@ -48,54 +50,57 @@ class FileLister:
             PlanError: there is nothing there.
         """
         filesystem, path = self._filesystems.resolve(uri)
-        prefix = uri_prefix(uri, filesystem)
-        if MAGIC.intersection(path):
-            yield from self._glob(filesystem, path, prefix, uri)
-            return
         info = _info(filesystem, path, uri)
-        if info["type"] == "directory":
-            root = path.rstrip("/")
-            found = False
-            for reference in self._walk(filesystem, root, root, prefix, ()):
-                found = True
-                yield reference
-            if not found:
-                raise PlanError(f"no audio files in {uri}" + _skipped_text(self._skipped))
-        else:
+        if info is not None and not _is_folder(info):
             name = path.rstrip("/").rsplit("/", 1)[-1]
-            yield Reference(key=name, uri=as_uri(uri), size_bytes=info.get("size"))
+            yield Reference(key=as_key(name), uri=uri, size_bytes=info.get("size"))
+            return
+        if info is not None:
+            root, found = path.rstrip("/"), self._walk(filesystem, path.rstrip("/"), ())
+            uri_root = uri
+        elif MAGIC.intersection(path):
+            root, found = plain_folder(path), self._glob(filesystem, path)
+            uri_root = plain_folder(uri)
+        else:
+            raise PlanError(f"there is no file or folder {uri}")
+        is_empty = True
+        for name, size in found:
+            is_empty = False
+            key = name[len(root) :].lstrip("/")
+            yield Reference(key=as_key(key), uri=join_uri(uri_root, key), size_bytes=size)
+        if is_empty:
+            what = "in" if info is not None else "that match"
+            raise PlanError(f"no audio files {what} {uri}{_skipped_text(self._skipped)}")
 
-    def _glob(self, filesystem: Any, path: str, prefix: str, uri: str) -> Iterator[Reference]:
-        found = filesystem.glob(path, detail=True)
-        root = path[: _first_magic(path)].rsplit("/", 1)[0]
-        audio = []
-        for name, info in found.items():
-            if info["type"] == "directory":
-                continue
-            if is_audio(name, self._skipped):
-                audio.append((relative_key(name, root), name, info.get("size")))
-        if not audio:
-            raise PlanError(f"no audio files match {uri}" + _skipped_text(self._skipped))
-        for key, name, size in sorted(audio):
-            yield Reference(key=key, uri=prefix + name, size_bytes=size)
+    def _glob(self, filesystem: Any, path: str) -> Iterator[tuple[str, int | None]]:
+        root = plain_folder(path)
+        for name, info in sorted(filesystem.glob(path, detail=True).items()):
+            if any(part.startswith(".") for part in name[len(root) :].split("/")):
+                self._skipped[HIDDEN] += 1
+            elif not _is_folder(info) and self._is_audio(name):
+                yield name, info.get("size")
 
     def _walk(
-        self, filesystem: Any, folder: str, root: str, prefix: str, above: tuple[str, ...]
-    ) -> Iterator[Reference]:
+        self, filesystem: Any, folder: str, above: tuple[str, ...]
+    ) -> Iterator[tuple[str, int | None]]:
         """Walks one folder at a time, so that memory holds one folder's names a level."""
-        if not prefix:
-            real = os.path.realpath(folder)
-            if real in above:  # a link to a folder above
-                return
-            above = (*above, real)
+        real = os.path.realpath(folder) if isinstance(filesystem, LocalFileSystem) else folder
+        if real in above:  # a link that leads upwards
+            return
         for name, path, info in _sorted_entries(filesystem, folder):
             if name.startswith("."):
                 self._skipped[HIDDEN] += 1
-            elif info["type"] == "directory":
-                yield from self._walk(filesystem, path, root, prefix, above)
-            elif is_audio(name, self._skipped):
-                key = relative_key(path, root)
-                yield Reference(key=key, uri=prefix + path, size_bytes=info.get("size"))
+            elif _is_folder(info):
+                yield from self._walk(filesystem, path, (*above, real))
+            elif self._is_audio(name):
+                yield path, info.get("size")
+
+    def _is_audio(self, path: str) -> bool:
+        suffix = suffix_of(path)
+        if suffix in AUDIO_SUFFIXES:
+            return True
+        self._skipped[suffix or NO_SUFFIX] += 1
+        return False
 
 
 def _sorted_entries(filesystem: Any, folder: str) -> list[tuple[str, str, dict[str, Any]]]:
@@ -111,45 +116,48 @@ def _sorted_entries(filesystem: Any, folder: str) -> list[tuple[str, str, dict[s
         path = str(info["name"]).rstrip("/")
         if path != folder:
             entries.append((path.rsplit("/", 1)[-1], path, info))
-    return sorted(entries, key=lambda e: e[0] + "/" if e[2]["type"] == "directory" else e[0])
+    return sorted(entries, key=lambda entry: entry[0] + "/" if _is_folder(entry[2]) else entry[0])
 
 
-def is_audio(path: str, skipped: Counter[str]) -> bool:
-    """Tells audio files by their suffix; counts the others."""
-    suffix = suffix_of(path)
-    if suffix in AUDIO_SUFFIXES:
-        return True
-    skipped[suffix or NO_SUFFIX] += 1
-    return False
+def _is_folder(info: dict[str, Any]) -> bool:
+    """Tells folders, and links to folders, from files."""
+    return info["type"] == "directory" or bool(info.get("islink") and os.path.isdir(info["name"]))
 
 
-def relative_key(path: str, root: str) -> str:
-    """Gives the path of a file below a root, with / between its parts."""
-    return path[len(root) :].lstrip("/") if path.startswith(root) else path.lstrip("/")
-
-
-def uri_prefix(uri: str, filesystem: Any) -> str:
-    """Gives what must stand before a file system's paths to make URLs; nothing for local ones."""
-    if not is_url(as_uri(uri)):
-        return ""
-    protocol = uri.split("://", 1)[0]
-    name: str = filesystem.unstrip_protocol("x")
-    return "" if name == "x" or protocol in ("http", "https") else name[: -len("x")]
-
-
-def _info(filesystem: Any, path: str, uri: str) -> dict[str, Any]:
+def _info(filesystem: Any, path: str, uri: str) -> dict[str, Any] | None:
     try:
         return dict(filesystem.info(path))
-    except FileNotFoundError as error:
-        raise PlanError(f"there is no file or folder {uri}") from error
+    except FileNotFoundError:
+        return None
     except PermissionError as error:
         raise PlanError(f"no permission to look at {uri}") from error
     except Exception as error:
         raise PlanError(f"cannot look at {uri}: {type(error).__name__}: {error}") from error
 
 
-def _first_magic(path: str) -> int:
-    return min(path.find(sign) for sign in MAGIC if sign in path)
+def plain_folder(pattern: str) -> str:
+    """Gives the longest folder of a pattern that has no wildcard in it.
+
+    >>> plain_folder("/data/2024-*/a.wav")
+    '/data'
+    """
+    first = min(pattern.find(sign) for sign in MAGIC if sign in pattern)
+    return pattern[:first].rsplit("/", 1)[0]
+
+
+def join_uri(folder: str, key: str) -> str:
+    """Gives the uri of what lies below a folder, also inside of an archive.
+
+    >>> join_uri("zip://a::s3://bucket/x.zip", "b.wav")
+    'zip://a/b.wav::s3://bucket/x.zip'
+    """
+    inner, chain, outer = folder.partition("::")
+    return f"{inner.rstrip('/')}/{key}{chain}{outer}"
+
+
+def as_key(name: str) -> str:
+    """Makes a file's name printable text: bytes that are no UTF-8 become escapes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _skipped_text(skipped: Counter[str]) -> str:

@@ -126,7 +126,13 @@ def ogg_is_complete(file: BinaryIO, size_bytes: int) -> bool:
     Args:
         file: seekable file; its position moves.
         size_bytes: its size.
+
+    Returns:
+        True also for a file that is no Ogg file.
     """
+    file.seek(0)
+    if file.read(4) != b"OggS":
+        return True
     start = max(0, size_bytes - OGG_TAIL_BYTES)
     file.seek(start)
     tail = file.read(OGG_TAIL_BYTES)

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from dac_tokenize.errors import AudioError, WaveformError
-from dac_tokenize.waveform.containers import find_promise, ogg_is_complete
+from dac_tokenize.waveform.containers import Promise, find_promise, ogg_is_complete
 from dac_tokenize.waveform.fetch import SourceFile, source_errors
 from dac_tokenize.waveform.options import Samples
 from dac_tokenize.waveform.segment import END_TOLERANCE_SECONDS, segment_frames
@@ -21,6 +21,7 @@ BLOCK_SECONDS = 10
 BLOCK_SAMPLES = 2**18  # over all channels: 1 MiB of float32
 SAMPLE_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3}
 SAMPLE_BYTES |= {"PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+FORWARD_SECONDS = 10  # so far ahead, reading on is cheaper than a new start
 UNKNOWN_LENGTH = 2**62  # libsndfile's count for a stream that does not tell its length
 
 
@@ -82,6 +83,17 @@ class GuardedFile:
         raise io.UnsupportedOperation("write")
 
 
+class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A `SoundFile` that does not seek after every read, which would damage MP3."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def can_seek(self) -> bool:
+        can: bool = super().seekable()
+        return can
+
+
 class SndfileReader:
     """Reads what libsndfile reads; takes the source over and closes it.
 
@@ -103,12 +115,19 @@ class SndfileReader:
     def _open(self) -> None:
         if self._source.size_bytes == 0:
             raise AudioError("the file is empty (0 bytes); expected sound")
+        # before libsndfile has the file: a local one's position is shared with it
+        promise = find_promise(self._source.file, self._source.size_bytes)
+        is_complete = ogg_is_complete(self._source.file, self._source.size_bytes)
         self._reopen()
         self.sampling_rate = int(self._sound.samplerate)
         self.num_channels = int(self._sound.channels)
         frames = int(self._sound.frames)
         self.num_frames = frames if frames < UNKNOWN_LENGTH else None
         self._check_header()
+        if not is_complete:
+            raise AudioError("the data is cut short: its last Ogg page is not the stream's end")
+        if promise is not None and self.num_frames is not None:
+            self._check_promise(promise, self.num_frames)
 
     def _reopen(self) -> None:
         """Starts to decode at the first frame."""
@@ -119,7 +138,7 @@ class SndfileReader:
         else:
             handle = self._guard = GuardedFile(self._source)
         try:
-            self._sound = soundfile.SoundFile(handle)
+            self._sound = _ForwardFile(handle)
         except (soundfile.LibsndfileError, TypeError) as error:
             self._raise_source_error()
             raise AudioError(_not_sound(self._source, error)) from error
@@ -135,16 +154,8 @@ class SndfileReader:
             raise AudioError(
                 f"the header gives {self.num_channels} channels; expected at most {MAX_CHANNELS}"
             )
-        if self._sound.format == "OGG":
-            if not ogg_is_complete(self._source.file, self._source.size_bytes):
-                raise AudioError("the data is cut short: its last Ogg page is not the stream's end")
-        elif self.num_frames is not None:
-            self._check_promise(self.num_frames)
 
-    def _check_promise(self, found: int) -> None:
-        promise = find_promise(self._source.file, self._source.size_bytes)
-        if promise is None:
-            return
+    def _check_promise(self, promise: Promise, found: int) -> None:
         if not promise.is_kept:
             raise AudioError(
                 f"the data is cut short: the header promises {promise.num_frames(found)} frames "
@@ -156,18 +167,32 @@ class SndfileReader:
             self.num_frames = min(found, promise.sound_bytes // sample_bytes // self.num_channels)
 
     def seek(self, frame: int) -> None:
-        """Goes to a frame; decodes up to it where the format cannot seek."""
-        if self._position == frame:
+        """Goes to a frame, so that what follows is what a pass from the start would give.
+
+        libsndfile's own seeking gives that for most formats, but not for all: in MP3 the frames
+        after a seek are damaged, and in Ogg those of a decoder that has read before. So MP3,
+        like the few formats that cannot seek, is decoded from the start, and Ogg from one second
+        ahead by a fresh decoder.
+        """
+        ahead = frame - self._position
+        if ahead == 0:
             return
-        if self._sound.seekable():
-            with self._decoding():
-                self._position = self._sound.seek(frame)
-            return
-        if self._position > frame:
-            self._reopen()
+        if self._sound.format == "OGG":
+            if not 0 < ahead <= FORWARD_SECONDS * self.sampling_rate:
+                self._reopen()
+                self._jump(max(0, frame - self.sampling_rate))
+        elif self._sound.subtype.startswith("MPEG") or not self._sound.can_seek():
+            if ahead < 0:
+                self._reopen()
+        else:
+            self._jump(frame)
         while self._position < frame:
             if not len(self.read(min(frame - self._position, block_frames(self)))):
                 return
+
+    def _jump(self, frame: int) -> None:
+        with self._decoding():
+            self._position = self._sound.seek(frame)
 
     def read(self, num_frames: int) -> Samples:
         """Reads at most so many frames: float32 (num_frames, num_channels); none at the end."""
