@@ -1,0 +1,260 @@
+"""Figures on held-out sound, as numbers for JSON and as a table for people."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+import transformers
+from torch import Tensor
+from transformers import DacModel
+
+from .data import load_audio
+from .losses import MelDistance, si_sdr
+from .model import fit_length
+from .settings import Settings
+from .synthesis import Waveform
+
+logger = logging.getLogger(__name__)
+
+#: Samples by which decoded sound may be shifted; an odd stride of 5 shifts it by 8 at most.
+MAX_LAG = 16
+#: Shape and number of the rows on which the speed of encoding is taken.
+SPEED_ROW_SECONDS, SPEED_ROWS = 2.0, 20
+
+
+@dataclass(slots=True)
+class Scores:
+    """Scores of one kind of sound, by number of codebooks, one entry per clip."""
+
+    si_sdr: dict[int, list[float]] = field(default_factory=dict)
+    mel_distance: dict[int, list[float]] = field(default_factory=dict)
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Means over clips, with string keys as JSON has them."""
+        return {
+            "si_sdr_db": {str(n): float(np.mean(v)) for n, v in self.si_sdr.items()},
+            "mel_distance": {str(n): float(np.mean(v)) for n, v in self.mel_distance.items()},
+        }
+
+
+class Codec:
+    """A `DacModel` with the few calls that the evaluation needs, clip by clip."""
+
+    def __init__(self, folder: Path) -> None:
+        """Loads the codec from its folder."""
+        self.model = DacModel.from_pretrained(folder, local_files_only=True).eval()
+        self.hop_length = int(np.prod(self.model.config.downsampling_ratios))
+        self.num_codebooks = self.model.config.n_codebooks
+        self.sampling_rate = self.model.config.sampling_rate
+
+    @torch.inference_mode()
+    def encode(self, clip: Waveform) -> Tensor:
+        """Encodes one clip, zero-padded to a whole frame.
+
+        Args:
+            clip: (num_samples,).
+
+        Returns:
+            int64, (num_codebooks, num_frames).
+        """
+        padded = fit_length(
+            torch.from_numpy(clip), -(-len(clip) // self.hop_length) * self.hop_length
+        )
+        codes: Tensor = self.model.encode(padded[None, None]).audio_codes[0]
+        return codes
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor, num_samples: int, num_codebooks: int | None = None) -> Tensor:
+        """Decodes one clip from its first codebooks; gives (num_samples,)."""
+        audio = self.model.decode(audio_codes=codes[None, :num_codebooks]).audio_values[0]
+        return fit_length(audio, num_samples)
+
+
+def find_lag(decoded: Tensor, original: Tensor) -> int:
+    """Finds by how many samples decoded sound comes late (negative: early), from the correlation.
+
+    Args:
+        decoded: (num_samples,).
+        original: (num_samples,).
+    """
+    middle = original[MAX_LAG:-MAX_LAG]
+    windows = decoded.unfold(0, len(middle), 1)
+    return int((windows @ middle).argmax()) - MAX_LAG
+
+
+def align(decoded: Tensor, original: Tensor, lag: int) -> tuple[Tensor, Tensor]:
+    """Cuts both to the span that they share once the lag is taken out."""
+    if lag >= 0:
+        return decoded[lag:], original[: len(original) - lag]
+    return decoded[:lag], original[-lag:]
+
+
+def load_clips(folder: Path, sampling_rate: int, excerpt_seconds: float | None) -> list[Waveform]:
+    """Loads all WAV files below a folder, whole or cut into excerpts."""
+    clips: list[Waveform] = []
+    for path in sorted(folder.rglob("*.wav")):
+        audio = load_audio(path, sampling_rate)
+        if excerpt_seconds is None:
+            clips.append(audio)
+        else:
+            step = int(excerpt_seconds * sampling_rate)
+            clips += [audio[start : start + step] for start in range(0, len(audio), step)]
+    return [clip for clip in clips if len(clip)]
+
+
+def score_clips(
+    codec: Codec, clips: list[Waveform], settings: Settings, usage: Tensor
+) -> tuple[Scores, int]:
+    """Encodes all clips, counts their codes and scores those that are long enough.
+
+    Args:
+        codec: The codec.
+        clips: Waveforms at its sampling rate.
+        settings: The recipe.
+        usage: int64, (num_codebooks, codebook_size); codes are counted into it.
+
+    Returns:
+        The scores, and the lag in samples that was taken out.
+    """
+    losses, evaluation = settings.losses, settings.evaluation
+    mel = MelDistance(codec.sampling_rate, losses.mel_windows, losses.mel_bands)
+    counts = evaluation.codebook_counts
+    scores = Scores({n: [] for n in counts}, {n: [] for n in counts})
+    lag: int | None = None
+    for clip in clips:
+        codes = codec.encode(clip)
+        for row, index in zip(usage, codes, strict=True):
+            row += torch.bincount(index, minlength=len(row))
+        # Digital silence has no signal-to-distortion ratio.
+        if len(clip) < evaluation.minimum_seconds * codec.sampling_rate or not clip.any():
+            continue
+        original = torch.from_numpy(clip)
+        if lag is None:
+            lag = find_lag(codec.decode(codes, len(clip)), original)
+        for n in counts:
+            decoded, wanted = align(codec.decode(codes, len(clip), n), original, lag)
+            scores.si_sdr[n].append(float(si_sdr(decoded[None], wanted[None])))
+            scores.mel_distance[n].append(float(mel(decoded[None], wanted[None])))
+    return scores, lag or 0
+
+
+def measure_speed(codec: Codec) -> dict[str, float]:
+    """Times the encoding of 2 s rows, one by one, after a warm-up."""
+    num_samples = int(SPEED_ROW_SECONDS * codec.sampling_rate)
+    rows = np.random.default_rng(0).standard_normal((SPEED_ROWS, num_samples)) * 0.1
+    clips = [row.astype(np.float32) for row in rows]
+    for clip in clips[:3]:
+        codec.encode(clip)
+    started = time.perf_counter()
+    for clip in clips:
+        codec.encode(clip)
+    seconds = time.perf_counter() - started
+    return {"dac_model_times_real_time": SPEED_ROW_SECONDS * SPEED_ROWS / seconds}
+
+
+def evaluate(folder: Path, settings: Settings) -> dict[str, Any]:
+    """Scores the codec in a folder on all held-out sound.
+
+    Returns:
+        The report: scores by kind of sound, usage per codebook, speed, hardware and versions.
+    """
+    torch.set_num_threads(settings.training.threads)
+    codec = Codec(folder)
+    evaluation = settings.evaluation
+    usage = torch.zeros(codec.num_codebooks, settings.model.codebook_size, dtype=torch.int64)
+    sets = {
+        "speech": (evaluation.speech_folder, None),
+        "music": (evaluation.music_folder, evaluation.music_excerpt_seconds),
+    }
+    report: dict[str, Any] = {"held_out": {}}
+    for name, (place, excerpt_seconds) in sets.items():
+        clips = load_clips(Path(place), codec.sampling_rate, excerpt_seconds)
+        scores, lag = score_clips(codec, clips, settings, usage)
+        report["held_out"][name] = {
+            "files": Path(place).name,
+            "minutes": sum(map(len, clips)) / codec.sampling_rate / 60,
+            "clips_scored": len(scores.si_sdr[evaluation.codebook_counts[0]]),
+            "lag_samples": lag,
+            **scores.means(),
+        }
+        logger.info("scored %s", name)
+    report["entries_used"] = [int((row > 0).sum()) for row in usage]
+    report["perplexity"] = [round(_perplexity(row), 1) for row in usage]
+    report["codebook_size"] = settings.model.codebook_size
+    report["encode_speed"] = measure_speed(codec)
+    report["codec"] = describe_codec(codec)
+    report["environment"] = describe_environment()
+    return report
+
+
+def _perplexity(counts: Tensor) -> float:
+    shares = counts.double() / counts.sum()
+    return float(torch.exp(-(shares * (shares + 1e-12).log()).sum()))
+
+
+def describe_codec(codec: Codec) -> dict[str, Any]:
+    """Says what was scored."""
+    return {
+        "num_parameters": sum(parameter.numel() for parameter in codec.model.parameters()),
+        "sampling_rate": codec.sampling_rate,
+        "hop_length": codec.hop_length,
+        "num_codebooks": codec.num_codebooks,
+    }
+
+
+def describe_environment() -> dict[str, Any]:
+    """Says on what it was scored."""
+    return {
+        "cpu": _cpu_name(),
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "soundfile": soundfile.__version__,
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def format_table(report: dict[str, Any]) -> str:
+    """Writes the report's figures as Markdown tables."""
+    lines = [
+        "| codebooks | kbit/s | speech SI-SDR (dB) | speech mel | music SI-SDR (dB) | music mel |"
+    ]
+    lines.append("| ---: | ---: | ---: | ---: | ---: | ---: |")
+    speech, music = report["held_out"]["speech"], report["held_out"]["music"]
+    frame_rate = report["codec"]["sampling_rate"] / report["codec"]["hop_length"]
+    bits = int(np.log2(report["codebook_size"]))
+    for n in speech["si_sdr_db"]:
+        cells = [
+            f"{sounds[kind][n]:.2f}" if kind == "si_sdr_db" else f"{sounds[kind][n]:.3f}"
+            for sounds in (speech, music)
+            for kind in ("si_sdr_db", "mel_distance")
+        ]
+        lines.append(
+            f"| {n} | {int(n) * bits * frame_rate / 1000:.1f} | " + " | ".join(cells) + " |"
+        )
+    used = [f"{100 * count / report['codebook_size']:.0f}" for count in report["entries_used"]]
+    lines += ["", f"Entries used per codebook (% of {report['codebook_size']}): {', '.join(used)}."]
+    for name, value in report["encode_speed"].items():
+        lines.append(f"Encoding, {name.replace('_', ' ')}: {value:.0f}.")
+    for name, value in report.get("words", {}).items():
+        lines.append(f"Words, {name.replace('_', ' ')}: {value}.")
+    return "\n".join(lines)
