@@ -139,9 +139,10 @@ def codes_value(value: Any) -> np.ndarray[Any, np.dtype[Any]]:
     """
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-    array = np.asarray(value) if hasattr(value, "__array__") else None
-    if array is not None and array.dtype != object:
-        return array
+    if not isinstance(value, list | tuple):
+        array = np.asarray(value)
+        if array.dtype != object or array.ndim == 0:
+            return array
     lanes = [np.asarray(lane) for lane in value]
     if len({lane.shape for lane in lanes}) > 1:
         lengths = sorted({lane.shape for lane in lanes})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import os
 import sys
 import threading
@@ -101,7 +102,7 @@ def _load(options: CodecOptions) -> DacTokenizer:
 
 def _device(device: str, rank: Any) -> str:
     """Returns the name of the torch device that a rank is to use."""
-    if rank is not None and not isinstance(rank, int):
+    if rank is not None and not hasattr(rank, "__index__"):
         raise UsageError(
             f"rank is {rank!r}; expected an integer, as map(with_rank=True) gives it "
             "(with_indices=True is not supported)"
@@ -118,7 +119,7 @@ def _device(device: str, rank: Any) -> str:
         )
     if device not in ("auto", "cuda") or not found or rank is None:
         return device
-    return f"cuda:{rank % found}"
+    return f"cuda:{operator.index(rank) % found}"
 
 
 class _State:
