@@ -1,30 +1,69 @@
 """Rows of quantized latents -> samples: transformers' `DacDecoder`, masked after each step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as functional
 
 from dac_tokenize.codec.masks import Mask, apply_mask
 
 
-def decode_rows(decoder: Any, quantized: torch.Tensor, masks: Sequence[Mask]) -> torch.Tensor:
-    """Run the decoder over packed rows.
+class RowDecoder:
+    """A `DacDecoder` for packed rows.
 
-    Args:
-        decoder: a `DacDecoder`.
-        quantized: float, shape (rows, hidden_size, row_frames), any value outside the windows.
-        masks: one for each level of `decoder_chain`, the input's first.
-
-    Returns:
-        Samples in [-1, 1], shape (rows, row_samples).
+    Its transposed convolutions have kernels of twice their stride, so each is a plain convolution
+    two taps wide that puts out all phases of the stride at once. In that form a frame's result
+    does not depend on where in the row it lies, to the last bit; PyTorch's own transposed
+    convolution on the CPU differs by rounding from place to place.
     """
-    after = iter(masks[1:])
-    hidden = apply_mask(quantized, masks[0])
-    hidden = apply_mask(decoder.conv1(hidden), next(after))
-    for block in decoder.block:
-        hidden = apply_mask(block.conv_t1(block.snake1(hidden)), next(after))
-        for unit in (block.res_unit1, block.res_unit2, block.res_unit3):
-            hidden = apply_mask(unit(hidden), next(after))
-    samples: torch.Tensor = decoder.tanh(decoder.conv2(decoder.snake1(hidden)))
-    return samples.squeeze(1)
+
+    def __init__(self, decoder: Any, device: torch.device, dtype: torch.dtype) -> None:
+        self._decoder = decoder.to(device, dtype)
+        self._phases = [_phase_convolution(block.conv_t1) for block in decoder.block]
+
+    def __call__(self, quantized: torch.Tensor, masks: Sequence[Mask]) -> torch.Tensor:
+        """Decode packed rows.
+
+        Args:
+            quantized: float, shape (rows, hidden_size, row_frames), any value outside the windows.
+            masks: one for each level of `decoder_chain`, the input's first.
+
+        Returns:
+            Samples in [-1, 1], shape (rows, row_samples).
+        """
+        decoder = self._decoder
+        after: Iterator[Mask] = iter(masks)
+        hidden = apply_mask(quantized, next(after))
+        hidden = apply_mask(decoder.conv1(hidden), next(after))
+        for block, (weight, bias) in zip(decoder.block, self._phases, strict=True):
+            hidden = _upsample(block.snake1(hidden), weight, bias, block.conv_t1)
+            hidden = apply_mask(hidden, next(after))
+            for unit in (block.res_unit1, block.res_unit2, block.res_unit3):
+                hidden = apply_mask(unit(hidden), next(after))
+        samples: torch.Tensor = decoder.tanh(decoder.conv2(decoder.snake1(hidden)))
+        return samples.squeeze(1)
+
+
+def _phase_convolution(transposed: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weight (stride * out, in, 2) and bias of the plain convolution for `transposed`."""
+    weight = transposed.weight.detach()  # (in, out, 2 stride)
+    stride = int(transposed.stride[0])
+    assert weight.shape[-1] == 2 * stride, "a DAC upsamples with kernels of twice the stride"
+    now, before = weight[..., :stride], weight[..., stride:]
+    taps = torch.stack([before, now], dim=-1)  # (in, out, stride, 2)
+    phases = taps.permute(2, 1, 0, 3).flatten(0, 1).contiguous()
+    return phases, transposed.bias.detach().repeat(stride)
+
+
+def _upsample(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, transposed: Any
+) -> torch.Tensor:
+    """Do what `transposed` does to `hidden`, shape (rows, in, n)."""
+    stride, padding = int(transposed.stride[0]), int(transposed.padding[0])
+    phases = functional.conv1d(hidden, weight, bias, padding=1)  # (rows, stride * out, n + 1)
+    rows, _, count = phases.shape
+    fine = (
+        phases.view(rows, stride, -1, count).permute(0, 2, 3, 1).reshape(rows, -1, count * stride)
+    )
+    return fine[..., padding : count * stride - padding].contiguous()

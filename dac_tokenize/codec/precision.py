@@ -41,11 +41,12 @@ def float32_rule(precision: str) -> Iterator[None]:
     that neither what the program chose nor what the codec needs is lost.
     """
     rule = "tf32" if precision == "tf32" else "ieee"
-    backends: list[Any] = [
-        torch.backends.cudnn.conv,
-        torch.backends.cuda.matmul,
-        torch.backends.mkldnn.conv,
-        torch.backends.mkldnn.matmul,
+    torch_backends: Any = torch.backends
+    backends = [
+        torch_backends.cudnn.conv,
+        torch_backends.cuda.matmul,
+        torch_backends.mkldnn.conv,
+        torch_backends.mkldnn.matmul,
     ]
     # oneDNN knows no TF32 on the CPU; what a CUDA run asks for does not concern it.
     rules = [rule, rule, "ieee", "ieee"]

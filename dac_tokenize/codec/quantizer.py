@@ -66,9 +66,7 @@ class ResidualQuantizer:
         codes = flat.new_empty((self.num_codebooks, rows * frames), dtype=torch.int64)
         for k in range(self.num_codebooks):
             latent = functional.normalize(projected[:, k * self._dim : (k + 1) * self._dim])
-            scores = torch.addmm(
-                self._unit_squares[k], latent, self._unit_entries[k].T, alpha=2.0
-            )
+            scores = torch.addmm(self._unit_squares[k], latent, self._unit_entries[k].T, alpha=2.0)
             codes[k] = scores.argmax(dim=1)
             if k + 1 < self.num_codebooks:
                 projected[:, (k + 1) * self._dim :] -= self._contributions[k][codes[k]]
