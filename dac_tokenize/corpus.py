@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dac_tokenize import files
 from dac_tokenize.errors import ClipError, CorpusError
+from dac_tokenize.footer import FailedInput, ShardFooter, ShardStats, read_footer
 from dac_tokenize.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -28,14 +29,7 @@ from dac_tokenize.prefetch import prefetch_waveforms
 from dac_tokenize.reading import CorpusInfo, corpus_info, iter_rows
 from dac_tokenize.record import Record, corpus_schema
 from dac_tokenize.references import Reference
-from dac_tokenize.shard import (
-    FailedInput,
-    ShardFooter,
-    ShardStats,
-    ShardWriter,
-    describe_shard,
-    read_footer,
-)
+from dac_tokenize.shard import ShardWriter, describe_shard
 from dac_tokenize.waveform import WaveformOpener
 
 if TYPE_CHECKING:
@@ -51,7 +45,6 @@ __all__ = [
     "iter_rows",
     "published_shard",
     "read_manifest",
-    "sweep_temporaries",
     "tokenize_shard",
 ]
 
@@ -155,15 +148,6 @@ def _stopped(plan: Plan, index: int, error: OSError | MemoryError) -> str:
     else:
         what, remedy = f"memory ran out at {where}", "give smaller --shard-seconds or more memory"
     return f"{what}; what was published before stays readable, so {remedy}, and run again to go on"
-
-
-def sweep_temporaries(output: str) -> list[str]:
-    """Remove what runs that died left in an output folder; living runs' files stay.
-
-    Returns:
-        The paths removed.
-    """
-    return files.sweep(output, files.join(output, "data"), files.join(output, "_plan"))
 
 
 @dataclass(slots=True)

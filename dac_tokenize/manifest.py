@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from dac_tokenize import files
 from dac_tokenize.card import CARD_NAME, render_card
 from dac_tokenize.errors import CorpusError
+from dac_tokenize.footer import FailedInput, ShardFooter, load_footer
 from dac_tokenize.record import SCHEMA_VERSION
-from dac_tokenize.shard import FailedInput, ShardFile, ShardFooter, load_footer
+from dac_tokenize.shard import ShardFile
 
 if TYPE_CHECKING:
     from dac_tokenize.plan import Plan

@@ -19,10 +19,10 @@ import pyarrow as pa
 
 from dac_tokenize import files
 from dac_tokenize.errors import CorpusError, CorpusMismatchError
+from dac_tokenize.footer import open_parquet
 from dac_tokenize.record import FOOTER_PREFIX, SCHEMA_VERSION, feature_json
 from dac_tokenize.references import Reference
 from dac_tokenize.request import PlanRequest
-from dac_tokenize.shard import open_parquet
 
 if TYPE_CHECKING:
     pass
@@ -329,19 +329,3 @@ def _damaged(output: str, what: str) -> CorpusError:
         f"the plan of {output} is damaged: {what}; what is published stays readable, but to go on, "
         f"bring back {plan_url(output, '')} from a copy, or give another --output"
     )
-
-
-def check_vacant(output: str) -> None:
-    """Make sure that a new corpus may be made in a folder.
-
-    Names that start with a dot, and what an interrupted planning left, do not count.
-
-    Raises:
-        CorpusMismatchError: the folder holds something else.
-    """
-    names = [n for n in files.list_names(output) if not n.startswith(".") and n != "_plan"]
-    if names:
-        raise CorpusMismatchError(
-            f"{output} is not empty and holds no plan of dac_tokenize (found {names[0]!r}, "
-            f"{len(names)} in all); give a new or empty folder as --output"
-        )

@@ -10,35 +10,31 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dac_tokenize import files
-from dac_tokenize.cutting import ShardCutter, SizeSamples, estimate_seconds, probe_seconds
-from dac_tokenize.errors import CorpusError, PlanError
+from dac_tokenize.cutting import ShardCutter, estimate_seconds, probe_seconds
+from dac_tokenize.errors import CorpusError, CorpusMismatchError, PlanError
+from dac_tokenize.footer import package_versions
 from dac_tokenize.plan import (
-    METADATA_PREFIX,
-    REFERENCE_SCHEMA,
     SHARDS_ENTRY,
     SHARDS_PER_PART,
     Plan,
     PlanPart,
-    check_vacant,
     load_plan,
     part_checksum,
     plan_json,
     plan_url,
     shard_fingerprint,
 )
-from dac_tokenize.record import check_metadata_names, corpus_schema
+from dac_tokenize.record import corpus_schema
 from dac_tokenize.references import Reference
 from dac_tokenize.request import PlanRequest
-from dac_tokenize.shard import package_versions
+from dac_tokenize.spool import Spool
 
 SPOOL_ROWS = 20_000
 """References held in memory at once in the first pass."""
@@ -49,7 +45,9 @@ Probe = Callable[[str], float | None]
 def open_plan(
     output: str, request: PlanRequest, references: Callable[[], Iterable[Reference]]
 ) -> Plan:
-    """Return the plan saved in an output folder, or make and save it.
+    """Return the plan saved in an output folder, or make and save it: how every run begins.
+
+    What runs that died left in the folder is swept; living runs' files stay.
 
     Args:
         output: path or URL of the output folder.
@@ -61,12 +59,38 @@ def open_plan(
         PlanError: the inputs cannot be planned.
         CorpusError: the plan cannot be read or written.
     """
+    sweep_temporaries(output)
     plan = load_plan(output)
     if plan is None:
         check_vacant(output)
         return make_plan(output, request, references())
     plan.check_request(request)
     return plan
+
+
+def check_vacant(output: str) -> None:
+    """Make sure that a new corpus may be made in a folder.
+
+    Names that start with a dot, and what an interrupted planning left, do not count.
+
+    Raises:
+        CorpusMismatchError: the folder holds something else.
+    """
+    names = [n for n in files.list_names(output) if not n.startswith(".") and n != "_plan"]
+    if names:
+        raise CorpusMismatchError(
+            f"{output} is not empty and holds no plan of dac_tokenize (found {names[0]!r}, "
+            f"{len(names)} in all); give a new or empty folder as --output"
+        )
+
+
+def sweep_temporaries(output: str) -> list[str]:
+    """Remove what runs that died left in an output folder; living runs' files stay.
+
+    Returns:
+        The paths removed.
+    """
+    return files.sweep(output, files.join(output, "data"), files.join(output, "_plan"))
 
 
 def make_plan(
@@ -95,7 +119,7 @@ def make_plan(
     """
     try:
         with files.temporary_folder(plan_url(output, "spool")) as folder:
-            spool = _Spool(folder)
+            spool = Spool(folder)
             stream = iter(references)
             while chunk := list(itertools.islice(stream, spool_rows)):
                 spool.add(chunk)
@@ -113,7 +137,7 @@ def make_plan(
         ) from error
 
 
-def _save(output: str, request: PlanRequest, spool: _Spool, rates: dict[str, float]) -> Plan:
+def _save(output: str, request: PlanRequest, spool: Spool, rates: dict[str, float]) -> Plan:
     if (plan := load_plan(output)) is not None:  # another driver was quicker
         plan.check_request(request)
         return plan
@@ -174,7 +198,7 @@ class _PartWriter:
 
 
 def _cut(
-    spool: _Spool, request: PlanRequest, rates: dict[str, float]
+    spool: Spool, request: PlanRequest, rates: dict[str, float]
 ) -> Iterator[tuple[pa.Table, float]]:
     """Yield the references of each shard, as a table, and their estimated seconds."""
     cutter = ShardCutter(request.shard_seconds, request.max_shard_clips)
@@ -200,118 +224,3 @@ def _estimates(table: pa.Table, rates: dict[str, float]) -> list[float]:
         estimate_seconds(uri, offset, duration, size, rates)
         for uri, offset, duration, size in zip(*columns, strict=True)
     ]
-
-
-class _Spool:
-    """References on their way into a plan, in local files of some thousand each."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._schemas: list[pa.Schema] = []
-        self._hashes: list[Any] = []
-        self.samples = SizeSamples()
-        self.num_clips = 0
-
-    def add(self, references: Sequence[Reference]) -> None:
-        """Take the next references."""
-        table = _reference_table(references)
-        path = self._path(len(self._schemas))
-        with pa.ipc.new_file(path, table.schema, options=_SPOOL_OPTIONS) as writer:
-            writer.write_table(table)
-        self._hashes.append(_hashes(reference.key for reference in references))
-        self._schemas.append(table.schema)
-        self.num_clips += len(references)
-        for reference in references:
-            if reference.duration_seconds is None and reference.size_bytes is not None:
-                self.samples.add(reference.uri, reference.size_bytes)
-
-    def metadata_schema(self) -> pa.Schema:
-        """Return the metadata columns of all references, with types that hold all values."""
-        columns = list(self._schema())[len(REFERENCE_SCHEMA) :]
-        return pa.schema([c.with_name(c.name.removeprefix(METADATA_PREFIX)) for c in columns])
-
-    def tables(self) -> Iterator[pa.Table]:
-        """Yield all references, in order, as tables of one schema."""
-        schema = self._schema()
-        for index in range(len(self._schemas)):
-            table = self._read(index)
-            columns = [
-                table.column(column.name).cast(column.type)
-                if column.name in table.column_names
-                else pa.nulls(table.num_rows, column.type)
-                for column in schema
-            ]
-            yield pa.table(columns, schema=schema)
-
-    def check_keys(self) -> None:
-        """Make sure that no two references have one key, with 8 bytes of memory for each."""
-        hashes = np.sort(np.concatenate(self._hashes))
-        twice = set(hashes[1:][hashes[1:] == hashes[:-1]][:1000].tolist())
-        seen: dict[str, str] = {}
-        for index in range(len(self._schemas) if twice else 0):
-            table = self._read(index)
-            for row in np.flatnonzero(np.isin(self._hashes[index], list(twice))).tolist():
-                key, uri = table.column("key")[row].as_py(), table.column("uri")[row].as_py()
-                if key in seen:
-                    raise PlanError(
-                        f"two clips have the key {key!r}: one in {seen[key]}, one in {uri}; keys "
-                        "name the rows of a corpus, so give each clip its own, or give each input "
-                        "once"
-                    )
-                seen[key] = uri
-
-    def _schema(self) -> pa.Schema:
-        try:
-            schema = pa.unify_schemas(self._schemas, promote_options="permissive")
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise PlanError(
-                f"a metadata column holds values of types that do not go together: {error}; give "
-                "each column values of one type"
-            ) from error
-        return pa.schema([_without_null(column) for column in schema])
-
-    def _path(self, index: int) -> str:
-        return str(self._folder / f"{index:06d}.arrow")
-
-    def _read(self, index: int) -> pa.Table:
-        with pa.ipc.open_file(self._path(index)) as reader:
-            return reader.read_all()
-
-
-_SPOOL_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
-
-
-def _without_null(column: pa.Field[Any]) -> pa.Field[Any]:
-    """Make a column in which no clip has a value one of text."""
-    return column.with_type(pa.string()) if pa.types.is_null(column.type) else column
-
-
-def _hashes(keys: Iterable[str]) -> Any:
-    digests = (hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
-    return np.frombuffer(b"".join(digests), np.uint64)
-
-
-def _reference_table(references: Sequence[Reference]) -> pa.Table:
-    """Return references as a table; metadata columns are in order of their first appearance."""
-    names: dict[str, None] = {}
-    for reference in references:
-        names.update(dict.fromkeys(reference.metadata))
-    check_metadata_names(names)
-    columns = {}
-    for column in REFERENCE_SCHEMA:
-        fixed = [getattr(reference, column.name, None) for reference in references]
-        columns[column.name] = _column(column.name, fixed, column.type)
-    for name in names:
-        values = [reference.metadata.get(name) for reference in references]
-        columns[METADATA_PREFIX + name] = _column(name, values, None)
-    return pa.table(columns)
-
-
-def _column(name: str, values: list[Any], kind: pa.DataType | None) -> Any:
-    try:
-        return pa.array(values, type=kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError) as error:
-        raise PlanError(
-            f"the column {name!r} cannot be kept: {error}; give it values of one type in the "
-            "input's table"
-        ) from error

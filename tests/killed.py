@@ -1,9 +1,11 @@
 """What a test runs in a process of its own, which dies in the middle of it."""
 
 import os
+import resource
 import signal
 
 from dac_tokenize.corpus import tokenize_shard
+from dac_tokenize.errors import CorpusError
 from dac_tokenize.plan import load_plan
 from tests.corpus_fakes import FakeTokenizer
 
@@ -18,3 +20,15 @@ def half_a_shard(output):
     plan = load_plan(output)
     for index in range(plan.num_shards):
         tokenize_shard(plan, index, Dies())
+
+
+def shards_on_a_small_disk(output, max_bytes):
+    """Encode shards where no file may be larger than `max_bytes`."""
+    plan = load_plan(output)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
+    try:
+        for index in range(plan.num_shards):
+            tokenize_shard(plan, index, FakeTokenizer())
+    except CorpusError as error:
+        print(error)
+        raise SystemExit(1) from None

@@ -20,14 +20,13 @@ from dac_tokenize.corpus import (
     iter_rows,
     published_shard,
     read_manifest,
-    sweep_temporaries,
     tokenize_shard,
 )
 from dac_tokenize.errors import CorpusError, CorpusMismatchError
-from dac_tokenize.planning import open_plan
+from dac_tokenize.footer import load_footer
+from dac_tokenize.planning import open_plan, sweep_temporaries
 from dac_tokenize.reading import corpus_schema_of, read_failed
 from dac_tokenize.references import Reference
-from dac_tokenize.shard import load_footer
 from dac_tokenize.waveform import WaveformOptions, open_waveform
 from tests.corpus_fakes import IDENTITY, RATE, FakeTokenizer, fake_codes, request, write_sounds
 
@@ -61,6 +60,17 @@ def bad_sounds(folder):
     (folder / "empty.wav").write_bytes(b"")
     names = ["nan", "none", "text", "empty", "missing"]
     return [Reference(f"bad/{name}", str(folder / f"{name}.wav")) for name in names]
+
+
+def elsewhere(call):
+    """Call a function of tests/killed.py in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", f"from tests.killed import *; {call}"],
+        check=False,
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.fixture
@@ -184,14 +194,9 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, sounds, done):
     plan = open_plan(str(tmp_path / "out"), request(), lambda: sounds)
     for index in range(done):
         tokenize_shard(plan, index, FakeTokenizer())
-    killed = subprocess.run(
-        [sys.executable, "-c", f"import tests.killed as k; k.half_a_shard({plan.output!r})"],
-        check=False,
-        cwd=Path(__file__).parent.parent,
-    )
+    killed = elsewhere(f"half_a_shard({plan.output!r})")
     assert killed.returncode == -9
     assert any(".tmp-" in name for name in tree(tmp_path / "out"))
-    sweep_temporaries(plan.output)
     run(tmp_path / "out", sounds)
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
@@ -315,6 +320,29 @@ def test_full_disk_stops_the_run_in_one_sentence(tmp_path, sounds, monkeypatch):
     assert tree(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("when", ["rows", "footer"])
+def test_file_that_the_disk_cannot_hold(tmp_path, when):
+    count = 3 if when == "rows" else 2
+    samples = np.random.default_rng(5).uniform(-0.5, 0.5, RATE * 300).astype(np.float32)
+    for index in range(count):
+        soundfile.write(tmp_path / f"{index}.wav", samples, RATE, subtype="FLOAT")
+    references = [Reference(str(i), str(tmp_path / f"{i}.wav")) for i in range(count)]
+    asked = request(shard_seconds=1e9)
+    whole = run(tmp_path / "whole", references, asked)
+    plan = open_plan(str(tmp_path / "out"), asked, lambda: references)
+    before = tree(tmp_path / "out")
+    limit = whole.size_bytes // 2 if when == "rows" else whole.size_bytes - 1000
+    stopped = elsewhere(f"shards_on_a_small_disk({plan.output!r}, {limit})")
+    assert stopped.returncode == 1, stopped.stderr
+    assert stopped.stderr == ""
+    assert stopped.stdout.count("\n") == 1
+    assert "data/train-00000-of-00001.parquet of " in stopped.stdout
+    assert "File too large" in stopped.stdout
+    assert tree(tmp_path / "out") == before
+    run(tmp_path / "out", references, asked)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
 def test_memory_running_out_stops_the_run(tmp_path, sounds):
     class Greedy(FakeTokenizer):
         def encode_stream(self, clips):
@@ -431,6 +459,25 @@ def test_segments_of_one_file(tmp_path):
         np.testing.assert_array_equal(row["audio_codes"], fake_codes(part))
         waveform = open_waveform(segments[start], RATE, WaveformOptions())
         assert sum(block.shape[1] for block in waveform.blocks) == row["num_samples"]
+
+
+def test_the_real_codec(tmp_path):
+    from dac_tokenize.tokenizer import DacTokenizer
+    from tests.codec.models import reference_encode, tiny_model
+
+    tokenizer = DacTokenizer.from_pretrained(tiny_model(), device="cpu")
+    sounds = write_sounds(tmp_path / "sounds", 6)
+    mixed = [*sounds[:2], *bad_sounds(tmp_path / "bad"), *sounds[2:]]
+    asked = request(codec=tokenizer.identity)
+    manifest = run(tmp_path / "out", mixed, asked, tokenizer)
+    assert (manifest.written, manifest.failed) == (6, 5)
+    for row, sound in zip(iter_rows(str(tmp_path / "out")), sounds, strict=True):
+        waveform = open_waveform(sound, tokenizer.sampling_rate, asked.waveform)
+        samples = np.concatenate(list(waveform.blocks), axis=1)[0]
+        expected = reference_encode(tiny_model(), samples)
+        np.testing.assert_array_equal(row["audio_codes"], expected)
+    run(tmp_path / "again", mixed, asked, tokenizer, order=reversed)
+    assert tree(tmp_path / "out") == tree(tmp_path / "again")
 
 
 def test_import_is_light():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dac_tokenize import files, plan, planning
+from dac_tokenize import files, plan, planning, spool
 from dac_tokenize.errors import CorpusError, CorpusMismatchError, PlanError
 from dac_tokenize.plan import iter_shards, load_plan, load_shard, plan_url, planned_shard
 from dac_tokenize.planning import make_plan, open_plan
@@ -206,7 +206,7 @@ def test_duplicate_keys(tmp_path, spool_rows):
 
 
 def test_equal_hashes_of_different_keys_are_no_duplicates(tmp_path, monkeypatch):
-    monkeypatch.setattr(planning, "_hashes", lambda keys: np.ones(len(list(keys)), np.uint64))
+    monkeypatch.setattr(spool, "_hashes", lambda keys: np.ones(len(list(keys)), np.uint64))
     assert make_plan(str(tmp_path), request(), clips(5), spool_rows=2).num_clips == 5
     with pytest.raises(PlanError, match="'k1'"):
         make_plan(str(tmp_path / "b"), request(), [*clips(5), *clips(2)[1:]], spool_rows=2)
