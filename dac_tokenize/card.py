@@ -124,7 +124,7 @@ def _load_arguments(codec: Any) -> str:
 def _column_table(metadata_schema: pa.Schema) -> str:
     columns = [*BASE_SCHEMA, *metadata_schema]
     return "\n".join(
-        f"| `{_cell(column.name)}` | {_cell(_type_name(column.type))} | "
+        f"| `{_cell(column.name)}` | `{_cell(_type_name(column.type))}` | "
         f"{FIELD_NOTES.get(column.name, 'came with the input')} |"
         for column in columns
     )

@@ -3,6 +3,7 @@ import itertools
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -318,6 +319,26 @@ def test_full_disk_stops_the_run_in_one_sentence(tmp_path, sounds, monkeypatch):
             [replace(published_shard(plan, 0), index=index) for index in range(plan.num_shards)],
         )
     assert tree(tmp_path / "out") == before
+
+
+def test_store_that_refuses_a_file(tmp_path, sounds, monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    there = f"memory://refusing-{os.getpid()}/out"
+    plan = open_plan(there, request(), lambda: sounds)
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path))
+
+        def refuse(*_, **__):
+            raise PermissionError("403: no such luck")
+
+        patch.setattr(MemoryFileSystem, "put_file", refuse)
+        with pytest.raises(CorpusError, match=r"train-00000-of-.* cannot be written: 403"):
+            tokenize_shard(plan, 0, FakeTokenizer())
+    assert files.list_names(files.join(there, "data")) == []
+    assert os.listdir(tmp_path) == ["sounds"]
+    assert not tokenize_shard(plan, 0, FakeTokenizer()).skipped
+    assert tokenize_shard(plan, 0, FakeTokenizer()).skipped
 
 
 @pytest.mark.parametrize("when", ["rows", "footer"])
