@@ -102,7 +102,7 @@ def _runs(references: Iterable[Reference]) -> Iterator[list[Reference]]:
     """Puts together consecutive segments of one recording; other clips stand alone."""
     run: list[Reference] = []
     for reference in references:
-        together = run and reference.duration_seconds is not None and reference.uri == run[0].uri
+        together = run and _is_same_recording(reference, run[0])
         if run and (not together or len(run) >= MAX_RUN):
             yield run
             run = []
@@ -112,6 +112,14 @@ def _runs(references: Iterable[Reference]) -> Iterator[list[Reference]]:
             run = []
     if run:
         yield run
+
+
+def _is_same_recording(reference: Reference, other: Reference) -> bool:
+    return (
+        reference.duration_seconds is not None
+        and reference.uri == other.uri
+        and reference.locator == other.locator
+    )
 
 
 @dataclass(slots=True, eq=False)

@@ -14,9 +14,11 @@ class Reference:
         uri: path or fsspec URL of the object that holds the sound.
         offset_seconds: where the clip starts in that object, 0 or more.
         duration_seconds: how long the clip is; None for all that follows the offset.
-        size_bytes: size of the object when it was listed; None where the store did not say.
+        size_bytes: size of the sound when it was listed; None where the store did not say.
             A different size later means that the object changed, and fails the clip.
         metadata: values carried unchanged into the corpus, one column each.
+        locator: where in the object the sound lies, as JSON (`dac_tokenize.locators`); None
+            where the object is the sound.
 
     >>> Reference(key="a/b.wav", uri="/data/a/b.wav").offset_seconds
     0.0
@@ -28,3 +30,4 @@ class Reference:
     duration_seconds: float | None = None
     size_bytes: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    locator: str | None = None

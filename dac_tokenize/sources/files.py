@@ -9,7 +9,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from dac_tokenize.errors import PlanError
 from dac_tokenize.references import Reference
-from dac_tokenize.waveform.fetch import FileSystems
+from dac_tokenize.waveform.stores import FileSystems
 
 # fmt: off
 SNDFILE_SUFFIXES = frozenset((

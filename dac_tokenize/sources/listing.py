@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dac_tokenize.errors import PlanError
 from dac_tokenize.references import Reference
 from dac_tokenize.sources.files import FileLister
-from dac_tokenize.waveform.fetch import as_uri
+from dac_tokenize.waveform.stores import as_uri
 
 
 class Listing(Iterator[Reference]):

@@ -11,9 +11,10 @@ import soundfile
 
 from dac_tokenize.errors import AudioError, WaveformError
 from dac_tokenize.waveform.containers import Promise, find_promise, ogg_is_complete
-from dac_tokenize.waveform.fetch import SourceFile, source_errors
+from dac_tokenize.waveform.fetch import SourceFile
 from dac_tokenize.waveform.options import Samples
 from dac_tokenize.waveform.segment import END_TOLERANCE_SECONDS, segment_frames
+from dac_tokenize.waveform.stores import source_errors
 
 MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 1_000, 1_000_000
 MAX_CHANNELS = 64

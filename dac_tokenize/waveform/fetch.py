@@ -1,78 +1,34 @@
-"""Objects in stores to readable files: local, remote in ranges, or remote as a whole."""
+"""References to readable files: local, remote in ranges, remote as a whole, or inside archives."""
 
-import contextlib
 import io
 import os
 import stat
 import tempfile
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
+from urllib.parse import unquote_to_bytes
 
 from dac_tokenize.errors import SourceError
+from dac_tokenize.locators import Cell, Fault, RawPath, Span, load_locator
+from dac_tokenize.references import Reference
+from dac_tokenize.waveform.cells import CellReader
+from dac_tokenize.waveform.stores import FileSystems, as_uri, is_url, source_errors, with_retries
 
-WHOLE_OBJECT_BYTES = 8 * 2**20  # objects up to this size are fetched in one request
+WHOLE_OBJECT_BYTES = 8 * 2**20  # sounds up to this size are fetched in one request
 SPOOL_MEMORY_BYTES = 32 * 2**20  # larger ones that must be whole go to a temporary file
-RANGE_BLOCK_BYTES = 4 * 2**20  # one request's size when an object is read in ranges
+RANGE_BLOCK_BYTES = 4 * 2**20  # one request's size when a sound is read in ranges
 RANGED_MAGICS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"caff", b"riff", b".snd")
-
-
-def is_url(uri: str) -> bool:
-    """Tells whether a uri names its file system, as in s3://bucket/key."""
-    return "://" in uri or "::" in uri
-
-
-def as_uri(path: str | os.PathLike[str]) -> str:
-    """Makes local paths absolute, and leaves URLs of other stores as they are.
-
-    >>> as_uri("/data/../a.wav"), as_uri("file:///data/a.wav"), as_uri("s3://bucket/a.wav")
-    ('/a.wav', '/data/a.wav', 's3://bucket/a.wav')
-    """
-    uri = os.fspath(path)
-    for scheme in ("file://", "local://"):
-        if uri.startswith(scheme) and "::" not in uri:
-            uri = uri.removeprefix(scheme)
-    return uri if is_url(uri) else os.path.abspath(os.path.expanduser(uri))
-
-
-class FileSystems:
-    """File systems by URL, one instance of each for all threads of a process.
-
-    fsspec itself keeps one instance for each thread, so that a pool of threads would open
-    as many connections; here all share one. Not to be carried over a fork.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._instances: dict[tuple[type, str], Any] = {}
-
-    def resolve(self, uri: str) -> tuple[Any, str]:
-        """Finds the file system of a uri, and the path inside it.
-
-        Raises:
-            SourceError: there is no such file system, or its library is not installed.
-        """
-        import fsspec
-
-        try:
-            filesystem, path = fsspec.core.url_to_fs(uri)
-        except (ImportError, ValueError) as error:
-            raise SourceError(f"cannot open {uri}: {error}") from error
-        kind = (type(filesystem), repr(sorted(filesystem.storage_options.items(), key=repr)))
-        with self._lock:
-            return self._instances.setdefault(kind, filesystem), path
 
 
 @dataclass(slots=True)
 class SourceFile:
-    """An opened object.
+    """An opened sound.
 
     Attributes:
         file: readable, seekable binary file.
         size_bytes: its size.
         name: the uri, for messages.
-        is_local: whether `file` has a file descriptor of its own.
+        is_local: whether `file` has a file descriptor of its own that begins with the sound.
     """
 
     file: BinaryIO
@@ -85,54 +41,161 @@ class SourceFile:
         self.file.close()
 
 
-@contextlib.contextmanager
-def source_errors(uri: str) -> Iterator[None]:
-    """Turns whatever a file system raises into a `SourceError` that says what happened."""
-    try:
-        yield
-    except SourceError:
-        raise
-    except FileNotFoundError as error:
-        raise SourceError(f"there is no file {uri}") from error
-    except PermissionError as error:
-        raise SourceError(f"no permission to read {uri}") from error
-    except IsADirectoryError as error:
-        raise SourceError(f"{uri} is a folder; expected a file") from error
-    except Exception as error:
-        raise SourceError(f"reading {uri} failed: {type(error).__name__}: {error}") from error
-
-
-def open_source(
-    uri: str, filesystems: FileSystems, expected_bytes: int | None = None
-) -> SourceFile:
-    """Opens an object for decoding.
-
-    Local files are opened in place. Small remote objects, and those of formats that need
-    every byte anyway (MP3), are fetched whole, into memory or, past 32 MiB, into a temporary
-    file; long WAV, FLAC, Ogg, AIFF ... are read in ranges as decoding asks for them.
+class SpanFile(io.RawIOBase):
+    """A span of a file as a file of its own; reads again where an error may pass.
 
     Args:
-        uri: path or fsspec URL.
-        filesystems: where file systems are kept.
-        expected_bytes: the size when the object was listed; None where unknown.
+        file: seekable file; closed with this one.
+        start: its first byte that belongs to the span.
+        size_bytes: length of the span.
+        name: the uri, for messages.
+    """
 
-    Returns:
-        The opened object; closing it is the caller's.
+    def __init__(self, file: Any, start: int, size_bytes: int, name: str) -> None:
+        self._file, self._start, self._size, self._name = file, start, size_bytes, name
+        self._position = 0
+
+    def seekable(self) -> bool:
+        """Says yes."""
+        return True
+
+    def readable(self) -> bool:
+        """Says yes."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves the position; only a read touches the file."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        """Gives the position."""
+        return self._position
+
+    def read(self, num_bytes: int = -1) -> bytes:
+        """Reads up to so many bytes; all that is left for -1.
+
+        Raises:
+            SourceError: the file ends too early, or cannot be read.
+        """
+        left = max(0, self._size - self._position)
+        wanted = left if num_bytes < 0 else min(num_bytes, left)
+        with source_errors(self._name):
+            data = with_retries(lambda: self._read_at(self._start + self._position, wanted))
+        if len(data) < wanted:
+            raise SourceError(
+                f"{self._name} has changed while it was read: it ends at byte "
+                f"{self._start + self._position + len(data)}, "
+                f"{self._start + self._size} were expected"
+            )
+        self._position += wanted
+        return data
+
+    def _read_at(self, position: int, num_bytes: int) -> bytes:
+        self._file.seek(position)
+        data = b""
+        while len(data) < num_bytes and (more := self._file.read(num_bytes - len(data))):
+            data += more
+        return data
+
+    def close(self) -> None:
+        """Closes the file under it."""
+        self._file.close()
+        super().close()
+
+
+class SourceOpener:
+    """Opens references; threads may share it."""
+
+    def __init__(self) -> None:
+        self.filesystems = FileSystems()
+        self._cells = CellReader(self.filesystems)
+
+    def __call__(self, reference: Reference) -> SourceFile:
+        """Opens the sound of a reference for decoding.
+
+        Local files are opened in place. Small remote sounds, and those of formats that need
+        every byte anyway (MP3), are fetched whole, into memory or, past 32 MiB, into a temporary
+        file; long WAV, FLAC, Ogg, AIFF ... are read in ranges as decoding asks for them.
+
+        Returns:
+            The opened sound; closing it is the caller's.
+
+        Raises:
+            SourceError: it is missing, a folder, not permitted, unreachable, or of another size.
+            ClipError: the listing already found it bad.
+        """
+        uri = as_uri(reference.uri)
+        where = None if reference.locator is None else load_locator(reference.locator)
+        with source_errors(uri):
+            match where:
+                case None:
+                    return self._open(uri, reference.size_bytes)
+                case RawPath(path=path):
+                    raw = os.fsdecode(unquote_to_bytes(path))
+                    return self._open(raw, reference.size_bytes)
+                case Span():
+                    return self._open_span(uri, where, reference.size_bytes or 0)
+                case Cell():
+                    return self._open_cell(uri, where)
+                case Fault():
+                    raise where.exception()
+
+    def _open(self, uri: str, expected_bytes: int | None) -> SourceFile:
+        source = self._open_remote(uri) if is_url(uri) else open_local(uri)
+        _check_size(source, expected_bytes)
+        return source
+
+    def _open_span(self, uri: str, span: Span, size_bytes: int) -> SourceFile:
+        if is_url(uri):
+            filesystem, path, size = self._look(uri)
+            archive = SourceFile(_open_ranged(filesystem, path), size or 0, uri)
+        else:
+            archive = open_local(uri)
+        _check_size(archive, span.object_bytes)
+        if span.start + size_bytes > archive.size_bytes:
+            archive.close()
+            raise SourceError(
+                f"{uri} is cut short: {span.name} takes its bytes {span.start} to "
+                f"{span.start + size_bytes}, but it has {archive.size_bytes}"
+            )
+        file = SpanFile(archive.file, span.start, size_bytes, uri)
+        return _whole_if_better(file, size_bytes, f"{uri}/{span.name}")
+
+    def _open_cell(self, uri: str, cell: Cell) -> SourceFile:
+        data, path = self._cells.read(uri, cell)
+        if data is None:
+            return self._open(path, None)
+        return SourceFile(io.BytesIO(data), len(data), uri)
+
+    def _open_remote(self, uri: str) -> SourceFile:
+        filesystem, path, size = self._look(uri)
+        if size is None:
+            return _spool(with_retries(lambda: filesystem.open(path, "rb")), uri)
+        if size <= WHOLE_OBJECT_BYTES:
+            data = with_retries(lambda: filesystem.cat_file(path))
+            return SourceFile(io.BytesIO(data), len(data), uri)
+        file = _open_ranged(filesystem, path)
+        if not file.seekable():  # a server that does not give ranges
+            return _spool(file, uri)
+        return _whole_if_better(SpanFile(file, 0, size, uri), size, uri)
+
+    def _look(self, uri: str) -> tuple[Any, str, int | None]:
+        filesystem, path = self.filesystems.resolve(uri)
+        info = with_retries(lambda: filesystem.info(path))
+        if info.get("type") == "directory":
+            raise IsADirectoryError(uri)
+        return filesystem, path, info.get("size")
+
+
+def open_local(path: str) -> SourceFile:
+    """Opens a local file.
 
     Raises:
-        SourceError: it is missing, a folder, not permitted, unreachable, or of another size.
+        OSError: it cannot be opened.
+        SourceError: it is no regular file.
     """
-    with source_errors(uri):
-        source = _open_remote(uri, filesystems) if is_url(uri) else _open_local(uri)
-    if expected_bytes is not None and source.size_bytes != expected_bytes:
-        source.close()
-        raise SourceError(
-            f"{uri} has changed: {source.size_bytes} bytes, but {expected_bytes} when it was listed"
-        )
-    return source
-
-
-def _open_local(path: str) -> SourceFile:
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(path)
@@ -142,30 +205,39 @@ def _open_local(path: str) -> SourceFile:
     return SourceFile(cast(BinaryIO, file), os.fstat(file.fileno()).st_size, path, is_local=True)
 
 
-def _open_remote(uri: str, filesystems: FileSystems) -> SourceFile:
-    filesystem, path = filesystems.resolve(uri)
-    info = filesystem.info(path)
-    if info.get("type") == "directory":
-        raise IsADirectoryError(uri)
-    size = info.get("size")
-    if size is not None and size <= WHOLE_OBJECT_BYTES:
-        data = filesystem.cat_file(path)
-        return SourceFile(io.BytesIO(data), len(data), uri)
-    file = filesystem.open(path, "rb", block_size=RANGE_BLOCK_BYTES, cache_type="readahead")
-    if size is not None and file.seekable() and file.read(4) in RANGED_MAGICS:
-        file.seek(0)
-        return SourceFile(file, size, uri)
-    with file:
-        return _spool(file, filesystem, path, uri)
+def _open_ranged(filesystem: Any, path: str) -> Any:
+    return with_retries(
+        lambda: filesystem.open(path, "rb", block_size=RANGE_BLOCK_BYTES, cache_type="readahead")
+    )
 
 
-def _spool(file: BinaryIO, filesystem: Any, path: str, uri: str) -> SourceFile:
-    """Copies what is left of a remote file to memory or, when it is long, to the disk."""
+def _whole_if_better(file: SpanFile, size_bytes: int, name: str) -> SourceFile:
+    """Reads a span at once when it is small or its format needs all of it anyway."""
+    if size_bytes <= WHOLE_OBJECT_BYTES:
+        with file:
+            return SourceFile(io.BytesIO(file.read()), size_bytes, name)
+    is_ranged = file.read(4) in RANGED_MAGICS
+    file.seek(0)
+    if is_ranged:
+        return SourceFile(cast(BinaryIO, file), size_bytes, name)
+    return _spool(file, name)
+
+
+def _spool(file: Any, name: str) -> SourceFile:
+    """Copies a file to memory or, when it is long, to the disk; closes it."""
     spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_MEMORY_BYTES)  # noqa: SIM115 - as above
-    if file.seekable():
-        file.seek(0)
-    while chunk := file.read(RANGE_BLOCK_BYTES):
-        spool.write(chunk)
+    with file:
+        while chunk := file.read(RANGE_BLOCK_BYTES):
+            spool.write(chunk)
     size = spool.tell()
     spool.seek(0)
-    return SourceFile(cast(BinaryIO, spool), size, uri)
+    return SourceFile(cast(BinaryIO, spool), size, name)
+
+
+def _check_size(source: SourceFile, expected_bytes: int | None) -> None:
+    if expected_bytes is not None and source.size_bytes != expected_bytes:
+        source.close()
+        raise SourceError(
+            f"{source.name} has changed: {source.size_bytes} bytes, but {expected_bytes} when it "
+            "was listed"
+        )

@@ -9,7 +9,7 @@ from dac_tokenize.errors import WaveformError
 from dac_tokenize.references import Reference
 from dac_tokenize.waveform.channels import apply_policy, num_output_channels
 from dac_tokenize.waveform.decode import SndfileReader, SoundReader, check_finite, read_segment
-from dac_tokenize.waveform.fetch import FileSystems, as_uri, open_source
+from dac_tokenize.waveform.fetch import SourceOpener
 from dac_tokenize.waveform.options import Samples, Waveform, WaveformOptions
 from dac_tokenize.waveform.resample import resample_array, resample_blocks
 
@@ -28,7 +28,7 @@ class WaveformOpener:
     def __init__(self, sampling_rate: int, options: WaveformOptions = DEFAULT_OPTIONS) -> None:
         self.sampling_rate = sampling_rate
         self.options = options
-        self._filesystems = FileSystems()
+        self._open_source = SourceOpener()
         self._lock = threading.Lock()
         self._idle: dict[int, tuple[object, SoundReader]] = {}
 
@@ -70,9 +70,7 @@ class WaveformOpener:
             if source == _recording(reference):
                 return reader
             reader.close()
-        return SndfileReader(
-            open_source(as_uri(reference.uri), self._filesystems, reference.size_bytes)
-        )
+        return SndfileReader(self._open_source(reference))
 
     def _give_back(self, reference: Reference, reader: SoundReader) -> None:
         if reference.duration_seconds is None:
@@ -86,7 +84,7 @@ class WaveformOpener:
 
 
 def _recording(reference: Reference) -> object:
-    return reference.uri, reference.size_bytes
+    return reference.uri, reference.size_bytes, reference.locator
 
 
 def open_waveform(

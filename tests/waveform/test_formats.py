@@ -167,10 +167,10 @@ def segment_files(tmp_path_factory):
 def test_segments_of_one_recording_are_opened_once(save, monkeypatch):
     reference = save(encode(tones(16_000), 16_000, "OGG"))
     opened = []
-    from dac_tokenize.waveform import opening
+    from dac_tokenize.waveform import fetch
 
-    plain = opening.open_source
-    monkeypatch.setattr(opening, "open_source", lambda *a: opened.append(a) or plain(*a))
+    plain = fetch.open_local
+    monkeypatch.setattr(fetch, "open_local", lambda *a: opened.append(a) or plain(*a))
     opener = WaveformOpener(16_000)
     whole = opener.read(reference)
     opened.clear()
