@@ -141,13 +141,15 @@ def probe_seconds(uri: str) -> float | None:
 
 
 def estimate_seconds(
-    uri: str,
+    name: str,
     offset_seconds: float,
     duration_seconds: float | None,
     size_bytes: int | None,
     bytes_per_second: Mapping[str, float],
 ) -> float:
     """Return the known or likely length of a clip in seconds, 0 or more.
+
+    `name` is what has the sound's suffix: its URI, or its key where it lies within an object.
 
     >>> estimate_seconds("a.wav", 1.0, None, 64_000, {".wav": 32_000.0})
     1.0
@@ -156,7 +158,7 @@ def estimate_seconds(
         return max(duration_seconds, 0.0)
     if size_bytes is None:
         return UNKNOWN_SECONDS
-    suffix = suffix_of(uri)
+    suffix = suffix_of(name)
     rate = bytes_per_second.get(suffix)
     if rate is None:
         rate = FALLBACK_BYTES_PER_SECOND.get(suffix, _OTHER_BYTES_PER_SECOND)

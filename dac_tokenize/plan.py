@@ -292,10 +292,8 @@ def _references(table: pa.Table) -> list[Reference]:
             for name, column in zip(names, extra, strict=True)
             if column[row] is not None
         }
-        known = dict(zip(REFERENCE_SCHEMA.names, values, strict=True))
-        if known["locator"] is None:
-            del known["locator"]
-        references.append(Reference(**known, metadata=metadata))
+        fields = dict(zip(REFERENCE_SCHEMA.names, values, strict=True))
+        references.append(Reference(**fields, metadata=metadata))
     return references
 
 

@@ -218,9 +218,9 @@ def _cut(
 
 
 def _estimates(table: pa.Table, rates: dict[str, float]) -> list[float]:
-    names = ("uri", "offset_seconds", "duration_seconds", "size_bytes")
+    names = ("key", "uri", "locator", "offset_seconds", "duration_seconds", "size_bytes")
     columns: Any = [table.column(name).to_pylist() for name in names]
     return [
-        estimate_seconds(uri, offset, duration, size, rates)
-        for uri, offset, duration, size in zip(*columns, strict=True)
+        estimate_seconds(uri if locator is None else key, offset, duration, size, rates)
+        for key, uri, locator, offset, duration, size in zip(*columns, strict=True)
     ]

@@ -47,7 +47,8 @@ class Spool:
         self._schemas.append(table.schema)
         self.num_clips += len(references)
         for reference in references:
-            if reference.duration_seconds is None and reference.size_bytes is not None:
+            probed = reference.duration_seconds is None and reference.locator is None
+            if probed and reference.size_bytes is not None:
                 self.samples.add(reference.uri, reference.size_bytes)
 
     def metadata_schema(self) -> pa.Schema:
@@ -121,7 +122,7 @@ def _reference_table(references: Sequence[Reference]) -> pa.Table:
     check_metadata_names(names)
     columns = {}
     for column in REFERENCE_SCHEMA:
-        fixed = [getattr(reference, column.name, None) for reference in references]
+        fixed = [getattr(reference, column.name) for reference in references]
         columns[column.name] = _column(column.name, fixed, column.type)
     for name in names:
         values = [reference.metadata.get(name) for reference in references]

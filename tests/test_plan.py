@@ -59,6 +59,7 @@ def test_references_come_back_whole(tmp_path):
         ),
         Reference("other", "b.wav", duration_seconds=0.5, metadata={"n": 2, "who": {"age": 3}}),
         Reference("bare", "c.wav"),
+        Reference("a.tar/d.wav", "a.tar", size_bytes=9, locator='{"kind": "span"}'),
     ]
     made = make_plan(str(tmp_path), request(), references, probe=lambda uri: None)
     assert [r for index in range(made.num_shards) for r in load_shard(made, index)] == references
@@ -120,6 +121,7 @@ def test_same_plan_gives_same_bytes(tmp_path):
         {"offset_seconds": 0.5},
         {"duration_seconds": 1.5},
         {"size_bytes": 5},
+        {"locator": "{}"},
         {"metadata": {"text": "x"}},
     ],
 )
@@ -155,6 +157,21 @@ def test_real_headers_set_the_cut(tmp_path):
     assert 31_000 < made.bytes_per_second[".wav"] < 33_000
     sizes = sum(reference.size_bytes for reference in references)
     assert made.estimated_seconds == pytest.approx(sizes / made.bytes_per_second[".wav"])
+
+
+def test_sound_within_an_object_is_estimated_by_its_key(tmp_path):
+    references = write_sounds(tmp_path / "sounds", 3)
+    within = Reference("a.tar/x.wav", "/a.tar", size_bytes=64_000, locator="{}")
+    opened = []
+
+    def probe(uri):
+        opened.append(uri)
+        return os.path.getsize(uri) / 32_000
+
+    asked = request(shard_seconds=1e-9)
+    made = make_plan(str(tmp_path / "out"), asked, [*references, within], probe=probe)
+    assert opened == [reference.uri for reference in references]
+    assert planned_shard(made, 3).estimated_seconds == pytest.approx(2.0)
 
 
 def test_shards_hold_no_more_clips_than_asked(tmp_path):
