@@ -3,6 +3,8 @@
 import copy
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -152,13 +154,14 @@ def _load(name: str, revision: str | None) -> Any:
             raise CodecError(
                 f"{name!r} is a model of type {config_dict.get('model_type')!r}; expected 'dac'"
             )
-        model, info = DacModel.from_pretrained(
-            name,
-            revision=revision,
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        with _no_progress_bar():
+            model, info = DacModel.from_pretrained(
+                name,
+                revision=revision,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
     except CodecError:
         raise
     # transformers raises OSError for all it cannot find, and several kinds for files cut short or
@@ -174,3 +177,17 @@ def _load(name: str, revision: str | None) -> Any:
             "expected a complete DacModel checkpoint in safetensors"
         )
     return model.eval()
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Hold back transformers' bar for the loading of weights, and put its setting back."""
+    from transformers.utils import logging
+
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()

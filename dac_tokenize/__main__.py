@@ -1,0 +1,7 @@
+"""`python -m dac_tokenize`: the command line."""
+
+import sys
+
+from dac_tokenize.cli import main
+
+sys.exit(main())
