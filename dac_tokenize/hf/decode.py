@@ -61,9 +61,10 @@ def decode_batch(
             decoder makes it.
         audio_column: name of the new column.
         audio_form: what it holds. "wav": the bytes of a float32 WAV file, which loses nothing;
-            "flac": of a 24-bit FLAC file, about half as large for speech; both as a dict of
-            bytes and path (None), the form in which `datasets` itself stores audio. "array": a
-            dict of array (float32) and sampling_rate, for use without an `Audio` column.
+            "flac": of a 24-bit FLAC file, about half as large; both as a dict of bytes and path
+            (None), the form in which `datasets` itself stores audio. "array": a dict of array
+            (float32) and sampling_rate, for use without an `Audio` column, to which `datasets`
+            would cast it through torchcodec and 16 bits.
         model: the codec that made the codes; None for the one that ships in this package.
         revision: branch, tag or commit on the Hub.
         device: "auto" (a CUDA GPU if there is one), or any torch device.

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
+from dac_tokenize.corpus.record import BASE_SCHEMA
 from dac_tokenize.errors import AudioError, UsageError
 from dac_tokenize.hf.columns import TypedColumn, Unreadable, audio_path, read_column, row_error
 from dac_tokenize.hf.mapped import MapFunction
 from dac_tokenize.hf.process import codec_options, tokenizer_for
-from dac_tokenize.record import BASE_SCHEMA
 from dac_tokenize.waveform import WaveformOptions, audio_to_waveform
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ def encode_batch(
     `fn_kwargs`. `datasets` keeps the results and finds them again, in a later run too, as long as
     dataset, options and the version of this package are the same; it does not look into a model's
     weights, so give a commit as `revision`, or any new label where a local folder has changed.
+
+    A batch's encoded sound and its codes are in memory together: with long clips give `map` a
+    `batch_size` of 100, say, in place of its 1000. One short clip a batch wastes most of a pass.
 
     Several processes: `map(..., num_proc=2, with_rank=True)` gives each a CUDA device of its own.
     Start them with `multiprocess.set_start_method("spawn")` under `if __name__ == "__main__":`

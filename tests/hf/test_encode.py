@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from datasets import Audio, Dataset, Features, List, Value
+from datasets import Audio, Dataset, Features, List, Value, load_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dac_tokenize.errors import AudioError, ClipError, SourceError, UsageError, WaveformError
 from dac_tokenize.hf import codes_features, encode_batch
+from dac_tokenize.sources.shipped import shipped_sounds
+from dac_tokenize.tokenizer import DacTokenizer
 from tests.codec.models import reference_encode
 from tests.hf.conftest import NUM_SAMPLES, RATE
 
@@ -168,6 +170,30 @@ def test_streaming(with_features, paths, codes, folder):
     for row, clip_codes in zip(rows, codes, strict=True):
         np.testing.assert_array_equal(row["audio_codes"], clip_codes)
     assert [row["num_samples"] for row in rows] == list(NUM_SAMPLES)
+
+
+def test_streaming_real_audio_decoders(torchcodec, paths, codes, folder):
+    dataset = Dataset.from_dict({"audio": paths}).cast_column("audio", Audio())
+    mapped = dataset.to_iterable_dataset().map(
+        encode_batch, batched=True, batch_size=3, fn_kwargs={"model": folder}
+    )
+    for row, clip_codes in zip(mapped, codes, strict=True):
+        np.testing.assert_array_equal(row["audio_codes"], clip_codes)
+
+
+def test_shipped_sound_with_the_shipped_codec(tmp_path):
+    """Without any option, from a folder as `datasets` opens it."""
+    folder = f"{shipped_sounds()}/speech"
+    dataset = load_dataset("audiofolder", data_dir=folder, split="train", cache_dir=tmp_path)
+    dataset = dataset.cast_column("audio", Audio(decode=False))
+    mapped = dataset.map(encode_batch, batched=True)
+    tokenizer = DacTokenizer.from_pretrained()
+    for row in mapped:
+        samples, rate = soundfile.read(row["audio"]["path"], dtype="float32")
+        codes = tokenizer.encode([samples], rate)[0]
+        assert np.unique(codes).size > 100
+        np.testing.assert_array_equal(row["audio_codes"], codes)
+    assert len(mapped) == 3
 
 
 def test_empty_batch_loads_no_codec():
