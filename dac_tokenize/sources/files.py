@@ -1,6 +1,7 @@
 """Files, folders and globs, local or in any store that fsspec knows."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -8,32 +9,19 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from dac_tokenize.errors import PlanError
-from dac_tokenize.references import Reference
+from dac_tokenize.sources.records import Found
+from dac_tokenize.sources.suffixes import (
+    AUDIO_SUFFIXES,
+    CONTAINER_SUFFIXES,
+    is_container,
+    suffix_of,
+)
 from dac_tokenize.waveform.stores import FileSystems
 
-# fmt: off
-SNDFILE_SUFFIXES = frozenset((
-    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff", ".aifc",
-    ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc",
-))
-FFMPEG_SUFFIXES = frozenset((
-    ".m4a", ".m4b", ".mp4", ".aac", ".webm", ".mka", ".mkv", ".mov", ".wma", ".ac3", ".amr",
-    ".wv", ".ape", ".tta",
-))
-# fmt: on
-AUDIO_SUFFIXES = SNDFILE_SUFFIXES | FFMPEG_SUFFIXES
 HIDDEN = "(hidden)"
 NO_SUFFIX = "(no suffix)"
 MAGIC = frozenset("*?[")
-
-
-def suffix_of(path: str) -> str:
-    """Gives a path's suffix in lower case, with its dot.
-
-    >>> suffix_of("s3://bucket/a.b/C.WAV"), suffix_of("a/.hidden")
-    ('.wav', '')
-    """
-    return os.path.splitext(path)[1].lower()
+BRACES = re.compile(r"\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|(?P<list>[^{},]*(?:,[^{},]*)+))\}")
 
 
 class FileLister:
@@ -43,8 +31,11 @@ class FileLister:
         self._filesystems = FileSystems()
         self._skipped = skipped
 
-    def list(self, uri: str) -> Iterator[Reference]:
+    def list(self, uri: str) -> Iterator[Found]:
         """Lists one input in the order of its keys.
+
+        A folder gives the audio files below it; a pattern also files that hold or name many
+        sounds; a file by itself is what the user says.
 
         Raises:
             PlanError: there is nothing there.
@@ -53,7 +44,7 @@ class FileLister:
         info = _info(filesystem, path, uri)
         if info is not None and not _is_folder(info):
             name = path.rstrip("/").rsplit("/", 1)[-1]
-            yield Reference(key=as_key(name), uri=uri, size_bytes=info.get("size"))
+            yield Found(name, uri, info.get("size"), filesystem, path)
             return
         if info is not None:
             root, found = path.rstrip("/"), self._walk(filesystem, path.rstrip("/"), ())
@@ -67,17 +58,27 @@ class FileLister:
         for name, size in found:
             is_empty = False
             key = name[len(root) :].lstrip("/")
-            yield Reference(key=as_key(key), uri=join_uri(uri_root, key), size_bytes=size)
+            yield Found(key, join_uri(uri_root, key), size, filesystem, name)
         if is_empty:
-            what = "in" if info is not None else "that match"
-            raise PlanError(f"no audio files {what} {uri}{_skipped_text(self._skipped)}")
+            self._refuse_empty(uri, is_folder=info is not None)
+
+    def _refuse_empty(self, uri: str, is_folder: bool) -> None:
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self._skipped.items()))
+        left_out = f" (left out: {counts})" if counts else ""
+        containers = sorted(CONTAINER_SUFFIXES.intersection(self._skipped))
+        hint = ""
+        if is_folder and containers:
+            hint = f"; to take what lies in them, give {join_uri(uri, '*' + containers[0])}"
+        raise PlanError(
+            f"no audio files {'in' if is_folder else 'that match'} {uri}{left_out}{hint}"
+        )
 
     def _glob(self, filesystem: Any, path: str) -> Iterator[tuple[str, int | None]]:
         root = plain_folder(path)
         for name, info in sorted(filesystem.glob(path, detail=True).items()):
             if any(part.startswith(".") for part in name[len(root) :].split("/")):
                 self._skipped[HIDDEN] += 1
-            elif not _is_folder(info) and self._is_audio(name):
+            elif not _is_folder(info) and (is_container(name) or self._is_audio(name)):
                 yield name, info.get("size")
 
     def _walk(
@@ -155,13 +156,28 @@ def join_uri(folder: str, key: str) -> str:
     return f"{inner.rstrip('/')}/{key}{chain}{outer}"
 
 
-def as_key(name: str) -> str:
-    """Makes a file's name printable text: bytes that are no UTF-8 become escapes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def expand_braces(pattern: str) -> Iterator[str]:
+    """Expands shard patterns: ranges with leading zeros, and lists.
+
+    >>> list(expand_braces("s3://b/{train,dev}-{08..10}.tar"))[:4]
+    ['s3://b/train-08.tar', 's3://b/train-09.tar', 's3://b/train-10.tar', 's3://b/dev-08.tar']
+    """
+    match = BRACES.search(pattern)
+    if match is None:
+        yield pattern
+        return
+    head, tail = pattern[: match.start()], pattern[match.end() :]
+    for choice in _choices(match):
+        for rest in expand_braces(tail):
+            yield head + choice + rest
 
 
-def _skipped_text(skipped: Counter[str]) -> str:
-    if not skipped:
-        return ""
-    counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
-    return f" (left out: {counts})"
+def _choices(match: re.Match[str]) -> Iterator[str]:
+    if match["list"] is not None:
+        yield from match["list"].split(",")
+        return
+    first, last = int(match["first"]), int(match["last"])
+    width = max(len(match["first"]), len(match["last"]))
+    step = 1 if first <= last else -1
+    for number in range(first, last + step, step):
+        yield f"{number:0{width}d}"
