@@ -23,11 +23,17 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from dac_tokenize import progress
-from dac_tokenize.corpus import NUM_THREADS, ShardResult, published_shard, tokenize_shard
+from dac_tokenize.corpus import (
+    Plan,
+    ShardResult,
+    finish_corpus,
+    load_plan,
+    published_shard,
+    tokenize_shard,
+)
+from dac_tokenize.corpus.footer import FailedInput
+from dac_tokenize.corpus.tokenizing import NUM_THREADS
 from dac_tokenize.errors import ClipError, CorpusError
-from dac_tokenize.footer import FailedInput
-from dac_tokenize.manifest import finish_corpus
-from dac_tokenize.plan import Plan, load_plan
 from dac_tokenize.hf.process import CodecOptions, tokenizer_for
 from dac_tokenize.references import Reference
 from dac_tokenize.waveform import WaveformOpener, WaveformOptions, audio_to_waveform
@@ -45,7 +51,7 @@ _CLIPS_PER_BATCH = 64
 class TokenizeCorpus(beam.PTransform):  # type: ignore[misc]
     """Make the corpus that is planned in an output folder: all shards, then the manifest.
 
-    Goes at the root of a pipeline. The plan (`dac_tokenize.planning.open_plan`) must be saved; it
+    Goes at the root of a pipeline. The plan (`dac_tokenize.corpus.open_plan`) must be saved; it
     is read inside the pipeline and is no part of the job graph. A shard that is there already is
     left alone, so that retries by the engine, a second run and two drivers at once all end with
     the same files.
@@ -66,6 +72,7 @@ class TokenizeCorpus(beam.PTransform):  # type: ignore[misc]
         self._num_threads = num_threads
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[dict[str, Any]]:
+        """Build the transform."""
         return (
             root
             | "Output" >> beam.Create([self._output])
@@ -99,6 +106,7 @@ class TokenizeShards(beam.PTransform):  # type: ignore[misc]
         self._do = _TokenizeShard(output, codec, num_threads)
 
     def expand(self, shards: beam.PCollection[int]) -> beam.PCollection[ShardResult]:
+        """Build the transform."""
         return shards | "TokenizeShard" >> beam.ParDo(self._do).with_output_types(ShardResult)
 
 
@@ -117,6 +125,7 @@ class FinishCorpus(beam.PTransform):  # type: ignore[misc]
         self._output = output
 
     def expand(self, results: beam.PCollection[ShardResult]) -> beam.PCollection[dict[str, Any]]:
+        """Build the transform."""
         return (
             results
             | "Collect" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
@@ -150,6 +159,7 @@ class EncodeAudio(beam.PTransform):  # type: ignore[misc]
         self._do = _EncodeClips(codec or CodecOptions(), waveform or WaveformOptions())
 
     def expand(self, clips: beam.PCollection[Any]) -> Any:
+        """Build the transform."""
         return (
             clips
             | "Batch" >> beam.BatchElements(_CLIPS_PER_BATCH, _CLIPS_PER_BATCH)
@@ -175,6 +185,7 @@ class DecodeAudio(beam.PTransform):  # type: ignore[misc]
         self._do = _DecodeRecords(codec or CodecOptions())
 
     def expand(self, records: beam.PCollection[dict[str, Any]]) -> beam.PCollection[dict[str, Any]]:
+        """Build the transform."""
         return (
             records
             | "Batch" >> beam.BatchElements(_CLIPS_PER_BATCH, _CLIPS_PER_BATCH)

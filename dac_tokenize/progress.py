@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 from tqdm import tqdm
 
 from dac_tokenize import files
-from dac_tokenize.footer import read_footer
+from dac_tokenize.corpus.footer import read_footer
 
 if TYPE_CHECKING:
     from dac_tokenize.corpus import ShardProgress
-    from dac_tokenize.manifest import ShardResult
-    from dac_tokenize.plan import Plan
+    from dac_tokenize.corpus.manifest import ShardResult
+    from dac_tokenize.corpus.plan import Plan
 
 _BAR_SECONDS = 0.5
 _LINE_SECONDS = 10.0

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Decode, say where to listen."""
-    from dac_tokenize.decoding import SOUND_FORMATS, decode_corpus, tokenizer_of
+    from dac_tokenize.corpus.decoding import SOUND_FORMATS, decode_corpus, tokenizer_of
     from dac_tokenize.waveform import as_uri
 
     if options.format not in SOUND_FORMATS:

@@ -67,9 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Encode, print a summary, return the exit status."""
     from dac_tokenize.cli import EXIT_SOME_INPUTS_FAILED
+    from dac_tokenize.corpus import PlanRequest, open_plan
     from dac_tokenize.hf.process import codec_options
-    from dac_tokenize.plan import PlanRequest
-    from dac_tokenize.planning import open_plan
     from dac_tokenize.progress import ProgressDisplay
     from dac_tokenize.sources import list_references
     from dac_tokenize.waveform import WaveformOptions, as_uri
@@ -158,8 +157,7 @@ def _say_skipped(skipped: Any) -> None:
 
 def _summarise(output: str) -> int:
     """Print what the corpus holds now; return how many inputs failed."""
-    from dac_tokenize.corpus import corpus_info
-    from dac_tokenize.reading import read_failed
+    from dac_tokenize.corpus import corpus_info, read_failed
 
     info = corpus_info(output)
     print(

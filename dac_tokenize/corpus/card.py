@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import yaml
 
-from dac_tokenize.record import BASE_SCHEMA, FIELD_NOTES, corpus_features_json
+from dac_tokenize.corpus.record import BASE_SCHEMA, FIELD_NOTES, corpus_features_json
 
 if TYPE_CHECKING:
-    from dac_tokenize.manifest import Manifest
+    from dac_tokenize.corpus.manifest import Manifest
 
 CARD_NAME = "README.md"
 

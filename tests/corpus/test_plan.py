@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dac_tokenize import files, plan, planning, spool
+from dac_tokenize import files
+from dac_tokenize.corpus import plan, planning, spool
+from dac_tokenize.corpus.plan import iter_shards, load_plan, load_shard, plan_url, planned_shard
+from dac_tokenize.corpus.planning import make_plan, open_plan
 from dac_tokenize.errors import CorpusError, CorpusMismatchError, PlanError
-from dac_tokenize.plan import iter_shards, load_plan, load_shard, plan_url, planned_shard
-from dac_tokenize.planning import make_plan, open_plan
 from dac_tokenize.references import Reference
 from dac_tokenize.waveform import WaveformOptions
-from tests.corpus_fakes import IDENTITY, request, write_sounds
+from tests.corpus.fakes import IDENTITY, request, write_sounds
 
 
 def clips(count, **changes):

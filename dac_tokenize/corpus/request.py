@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from dac_tokenize.record import SCHEMA_VERSION
+from dac_tokenize.corpus.record import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from dac_tokenize.codec.checkpoint import CodecIdentity

@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dac_tokenize import files
-from dac_tokenize.card import CARD_NAME, render_card
+from dac_tokenize.corpus.card import CARD_NAME, render_card
+from dac_tokenize.corpus.footer import FailedInput, ShardFooter, load_footer
+from dac_tokenize.corpus.record import SCHEMA_VERSION
+from dac_tokenize.corpus.shard import ShardFile
 from dac_tokenize.errors import CorpusError
-from dac_tokenize.footer import FailedInput, ShardFooter, load_footer
-from dac_tokenize.record import SCHEMA_VERSION
-from dac_tokenize.shard import ShardFile
 
 if TYPE_CHECKING:
-    from dac_tokenize.plan import Plan
+    from dac_tokenize.corpus.plan import Plan
 
 MANIFEST_NAME = "_manifest.json"
 FAILED_NAME = "_failed.parquet"
@@ -115,7 +115,7 @@ class Manifest:
         files: the shards' files, in order.
         card_checksum: SHA-256 of the card as generated, to tell when its reader has changed it.
         package_version: of dac_tokenize when the plan was made.
-        schema_version: see `dac_tokenize.record.SCHEMA_VERSION`.
+        schema_version: see `dac_tokenize.corpus.record.SCHEMA_VERSION`.
     """
 
     codec: Mapping[str, Any]

@@ -5,9 +5,9 @@ import resource
 import signal
 
 from dac_tokenize.corpus import tokenize_shard
+from dac_tokenize.corpus.plan import load_plan
 from dac_tokenize.errors import CorpusError
-from dac_tokenize.plan import load_plan
-from tests.corpus_fakes import FakeTokenizer
+from tests.corpus.fakes import FakeTokenizer
 
 
 class Dies(FakeTokenizer):

@@ -4,8 +4,8 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dac_tokenize import cutting
-from dac_tokenize.cutting import EvenSample, SizeSamples, estimate_seconds, shard_starts
+from dac_tokenize.corpus import cutting
+from dac_tokenize.corpus.cutting import EvenSample, SizeSamples, estimate_seconds, shard_starts
 
 LENGTHS = st.lists(st.integers(0, 12).map(float), max_size=60)
 

@@ -7,14 +7,14 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from dac_tokenize.card import render_card
 from dac_tokenize.corpus import finish_corpus, iter_rows, published_shard, read_manifest
-from dac_tokenize.plan import load_plan
-from dac_tokenize.record import corpus_features
+from dac_tokenize.corpus.card import render_card
+from dac_tokenize.corpus.plan import load_plan
+from dac_tokenize.corpus.record import corpus_features
 from dac_tokenize.waveform import WaveformOptions
-from tests.corpus_fakes import IDENTITY, FakeTokenizer, request, write_sounds
-from tests.test_corpus import run
-from tests.test_record import METADATA
+from tests.corpus.fakes import IDENTITY, FakeTokenizer, request, write_sounds
+from tests.corpus.test_tokenizing import run
+from tests.corpus.test_record import METADATA
 
 datasets = pytest.importorskip("datasets")
 
@@ -83,7 +83,7 @@ def test_a_changed_card_is_left_alone(tmp_path, manifest):
 
 
 def test_a_card_of_an_earlier_wording_is_renewed(tmp_path, manifest, monkeypatch):
-    monkeypatch.setattr("dac_tokenize.card._TEMPLATE", "---\n{front_matter}---\nnew words\n")
+    monkeypatch.setattr("dac_tokenize.corpus.card._TEMPLATE", "---\n{front_matter}---\nnew words\n")
     finish_again(tmp_path / "out")
     assert (tmp_path / "out/README.md").read_text().endswith("new words\n")
 

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import soundfile
 
+from dac_tokenize.corpus.reading import corpus_info, iter_rows
 from dac_tokenize.errors import CodecError, CorpusError
-from dac_tokenize.reading import corpus_info, iter_rows
 
 if TYPE_CHECKING:
     from dac_tokenize.tokenizer import DacTokenizer

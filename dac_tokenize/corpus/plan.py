@@ -2,7 +2,7 @@
 
 ``OUT/_plan/part-00000.parquet`` ... hold the references, one row group a shard and 1,000 shards a
 file, so that a worker reads just its shard. ``OUT/_plan/plan.json`` is written last: where it
-is, the plan is whole. A second run reads it and lists nothing. `dac_tokenize.planning` makes plans.
+is, the plan is whole. A second run reads it and lists nothing. `planning` makes plans.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dac_tokenize import files
+from dac_tokenize.corpus.footer import open_parquet
+from dac_tokenize.corpus.record import FOOTER_PREFIX, SCHEMA_VERSION, feature_json
+from dac_tokenize.corpus.request import PlanRequest
 from dac_tokenize.errors import CorpusError, CorpusMismatchError
-from dac_tokenize.footer import open_parquet
-from dac_tokenize.record import FOOTER_PREFIX, SCHEMA_VERSION, feature_json
 from dac_tokenize.references import Reference
-from dac_tokenize.request import PlanRequest
 
 if TYPE_CHECKING:
     pass

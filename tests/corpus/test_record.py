@@ -8,10 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from dac_tokenize import record
+from dac_tokenize.corpus import record
+from dac_tokenize.corpus.record import (
+    Record,
+    codes_array,
+    codes_from_array,
+    corpus_schema,
+    record_batch,
+)
 from dac_tokenize.errors import PlanError
-from dac_tokenize.record import Record, codes_array, codes_from_array, corpus_schema, record_batch
-from tests.corpus_fakes import IDENTITY
+from tests.corpus.fakes import IDENTITY
 
 CODES = npst.arrays(np.uint16, st.tuples(st.integers(1, 4), st.integers(1, 9)))
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dac_tokenize import files
-from dac_tokenize.footer import ShardFooter, footer_entries, open_parquet
-from dac_tokenize.record import Record, record_batch
+from dac_tokenize.corpus.footer import ShardFooter, footer_entries, open_parquet
+from dac_tokenize.corpus.record import Record, record_batch
 
 ROW_GROUP_ROWS = 1000
 ROW_GROUP_BYTES = 32 << 20
@@ -46,7 +46,7 @@ class ShardWriter:
 
     Args:
         url: final place of the file, in any store.
-        schema: from `dac_tokenize.record.corpus_schema`.
+        schema: from `dac_tokenize.corpus.record.corpus_schema`.
         row_group_rows: most rows of a row group.
         row_group_bytes: a row group ends when its codes reach this size as uint16.
 

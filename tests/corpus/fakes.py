@@ -10,9 +10,9 @@ import numpy.typing as npt
 import soundfile
 
 from dac_tokenize.codec.checkpoint import CodecIdentity
+from dac_tokenize.corpus.request import PlanRequest
 from dac_tokenize.errors import ClipError
 from dac_tokenize.references import Reference
-from dac_tokenize.request import PlanRequest
 from dac_tokenize.waveform import WaveformOptions
 
 RATE = 8000

@@ -9,8 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dac_tokenize import files
-from dac_tokenize.errors import CorpusError
-from dac_tokenize.footer import (
+from dac_tokenize.corpus.footer import (
     FailedInput,
     ShardFooter,
     ShardStats,
@@ -18,9 +17,10 @@ from dac_tokenize.footer import (
     open_parquet,
     read_footer,
 )
-from dac_tokenize.record import Record, codes_from_array, corpus_schema
-from dac_tokenize.shard import ShardWriter
-from tests.corpus_fakes import IDENTITY
+from dac_tokenize.corpus.record import Record, codes_from_array, corpus_schema
+from dac_tokenize.corpus.shard import ShardWriter
+from dac_tokenize.errors import CorpusError
+from tests.corpus.fakes import IDENTITY
 
 FAILURE = FailedInput("bad\nключ", "/bad.wav", "decode", "AudioError", "no sound: found 0 bytes")
 

@@ -17,10 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dac_tokenize import files
-from dac_tokenize.cutting import ShardCutter, estimate_seconds, probe_seconds
-from dac_tokenize.errors import CorpusError, CorpusMismatchError, PlanError
-from dac_tokenize.footer import package_versions
-from dac_tokenize.plan import (
+from dac_tokenize.corpus.cutting import ShardCutter, estimate_seconds, probe_seconds
+from dac_tokenize.corpus.footer import package_versions
+from dac_tokenize.corpus.plan import (
     SHARDS_ENTRY,
     SHARDS_PER_PART,
     Plan,
@@ -31,10 +30,11 @@ from dac_tokenize.plan import (
     plan_url,
     shard_fingerprint,
 )
-from dac_tokenize.record import corpus_schema
+from dac_tokenize.corpus.record import corpus_schema
+from dac_tokenize.corpus.request import PlanRequest
+from dac_tokenize.corpus.spool import Spool
+from dac_tokenize.errors import CorpusError, CorpusMismatchError, PlanError
 from dac_tokenize.references import Reference
-from dac_tokenize.request import PlanRequest
-from dac_tokenize.spool import Spool
 
 SPOOL_ROWS = 20_000
 """References held in memory at once in the first pass."""

@@ -10,16 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dac_tokenize import files
+from dac_tokenize.corpus.footer import FailedInput, open_parquet, read_footer
+from dac_tokenize.corpus.manifest import FAILED_NAME, read_manifest, shard_result
+from dac_tokenize.corpus.plan import load_plan
+from dac_tokenize.corpus.record import codes_from_array
+from dac_tokenize.corpus.shard import describe_shard
 from dac_tokenize.errors import CorpusError
-from dac_tokenize.footer import FailedInput, open_parquet, read_footer
-from dac_tokenize.manifest import FAILED_NAME, read_manifest, shard_result
-from dac_tokenize.plan import load_plan
-from dac_tokenize.record import codes_from_array
-from dac_tokenize.shard import describe_shard
 
 if TYPE_CHECKING:
     from dac_tokenize.codec.checkpoint import CodecIdentity
-    from dac_tokenize.plan import Plan
+    from dac_tokenize.corpus.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,39 +14,22 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dac_tokenize import files
-from dac_tokenize.errors import ClipError, CorpusError
-from dac_tokenize.footer import FailedInput, ShardFooter, ShardStats, read_footer
-from dac_tokenize.manifest import (
+from dac_tokenize.corpus.footer import FailedInput, ShardFooter, ShardStats, read_footer
+from dac_tokenize.corpus.manifest import (
     MANIFEST_NAME,
-    Manifest,
     ShardResult,
-    finish_corpus,
-    read_manifest,
     shard_result,
 )
-from dac_tokenize.plan import Plan, load_shard, planned_shard
+from dac_tokenize.corpus.plan import Plan, load_shard, planned_shard
+from dac_tokenize.corpus.record import Record, corpus_schema
+from dac_tokenize.corpus.shard import ShardWriter, describe_shard
+from dac_tokenize.errors import ClipError, CorpusError
 from dac_tokenize.prefetch import prefetch_waveforms
-from dac_tokenize.reading import CorpusInfo, corpus_info, iter_rows
-from dac_tokenize.record import Record, corpus_schema
 from dac_tokenize.references import Reference
-from dac_tokenize.shard import ShardWriter, describe_shard
 from dac_tokenize.waveform import WaveformOpener
 
 if TYPE_CHECKING:
     from dac_tokenize.tokenizer import DacTokenizer, EncodedClip
-
-__all__ = [
-    "CorpusInfo",
-    "Manifest",
-    "ShardProgress",
-    "ShardResult",
-    "corpus_info",
-    "finish_corpus",
-    "iter_rows",
-    "published_shard",
-    "read_manifest",
-    "tokenize_shard",
-]
 
 NUM_THREADS = 4
 """Threads that fetch and decode sound ahead of the codec."""

@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from dac_tokenize import corpus, files
+import dac_tokenize.corpus
+from dac_tokenize import files
+from dac_tokenize.corpus import tokenizing as corpus
 from dac_tokenize.corpus import (
     corpus_info,
     finish_corpus,
@@ -23,13 +25,13 @@ from dac_tokenize.corpus import (
     read_manifest,
     tokenize_shard,
 )
+from dac_tokenize.corpus.footer import load_footer
+from dac_tokenize.corpus.planning import open_plan, sweep_temporaries
+from dac_tokenize.corpus.reading import corpus_schema_of, read_failed
 from dac_tokenize.errors import CorpusError, CorpusMismatchError
-from dac_tokenize.footer import load_footer
-from dac_tokenize.planning import open_plan, sweep_temporaries
-from dac_tokenize.reading import corpus_schema_of, read_failed
 from dac_tokenize.references import Reference
 from dac_tokenize.waveform import WaveformOptions, open_waveform
-from tests.corpus_fakes import IDENTITY, RATE, FakeTokenizer, fake_codes, request, write_sounds
+from tests.corpus.fakes import IDENTITY, RATE, FakeTokenizer, fake_codes, request, write_sounds
 
 
 def run(output, references, asked=None, tokenizer=None, order=lambda indices: indices, **options):
@@ -64,9 +66,9 @@ def bad_sounds(folder):
 
 
 def elsewhere(call):
-    """Call a function of tests/killed.py in a process of its own."""
+    """Call a function of tests/corpus/killed.py in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", f"from tests.killed import *; {call}"],
+        [sys.executable, "-c", f"from tests.corpus.killed import *; {call}"],
         check=False,
         cwd=Path(__file__).parent.parent,
         capture_output=True,
@@ -503,7 +505,7 @@ def test_the_real_codec(tmp_path):
 
 def test_import_is_light():
     code = (
-        "import sys, dac_tokenize.corpus, dac_tokenize.planning\n"
+        "import sys, dac_tokenize.corpus, dac_tokenize.corpus.planning\n"
         "heavy = {'torch', 'transformers', 'apache_beam', 'datasets', 'pandas'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
@@ -511,5 +513,5 @@ def test_import_is_light():
 
 
 def test_names_are_there():
-    assert sorted(corpus.__all__) == corpus.__all__
-    assert all(hasattr(corpus, name) for name in corpus.__all__)
+    assert sorted(dac_tokenize.corpus.__all__) == dac_tokenize.corpus.__all__
+    assert all(hasattr(corpus, name) for name in dac_tokenize.corpus.__all__)

@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from dac_tokenize import files
+from dac_tokenize.corpus.record import FOOTER_PREFIX, SCHEMA_VERSION
 from dac_tokenize.errors import CorpusError
-from dac_tokenize.record import FOOTER_PREFIX, SCHEMA_VERSION
 
 _logger = logging.getLogger(__name__)
 _VERSIONED = ("dac-tokenize", "torch", "transformers")
@@ -80,7 +80,7 @@ class ShardFooter:
         stats: what the shard holds.
         failures: the inputs that gave no row.
         versions: of this package, torch and transformers.
-        schema_version: see `dac_tokenize.record.SCHEMA_VERSION`.
+        schema_version: see `dac_tokenize.corpus.record.SCHEMA_VERSION`.
     """
 
     codec: Mapping[str, Any]

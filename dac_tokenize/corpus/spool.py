@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dac_tokenize.cutting import SizeSamples
+from dac_tokenize.corpus.cutting import SizeSamples
+from dac_tokenize.corpus.plan import METADATA_PREFIX, REFERENCE_SCHEMA
+from dac_tokenize.corpus.record import check_metadata_names
 from dac_tokenize.errors import PlanError
-from dac_tokenize.plan import METADATA_PREFIX, REFERENCE_SCHEMA
-from dac_tokenize.record import check_metadata_names
 from dac_tokenize.references import Reference
 
 _SPOOL_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
