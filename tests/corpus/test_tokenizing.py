@@ -514,4 +514,4 @@ def test_import_is_light():
 
 def test_names_are_there():
     assert sorted(dac_tokenize.corpus.__all__) == dac_tokenize.corpus.__all__
-    assert all(hasattr(corpus, name) for name in dac_tokenize.corpus.__all__)
+    assert all(hasattr(dac_tokenize.corpus, name) for name in dac_tokenize.corpus.__all__)
