@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 from shipped_codec.data import build_groups, check_sources
-from shipped_codec.evaluation import evaluate, format_table
+from shipped_codec.evaluation import Codec, evaluate, format_table
 from shipped_codec.export import export_model
+from shipped_codec.recognition import recognise_words
 from shipped_codec.settings import Settings, load_settings
 from shipped_codec.training import Trainer
 
@@ -56,9 +57,7 @@ def train(settings: Settings, arguments: argparse.Namespace) -> None:
     check_sources(settings.data, [Path(evaluation.speech_folder), Path(evaluation.music_folder)])
     data_folder = arguments.work_folder / "data"
     build_groups(settings.data, data_folder, settings.model.sampling_rate, settings.seed)
-    trainer = Trainer(settings, arguments.work_folder)
-    if not arguments.fresh:
-        trainer.resume()
+    trainer = Trainer(settings, arguments.work_folder, resume=not arguments.fresh)
     minutes = arguments.stop_after_minutes
     model = trainer.run(time.time() + 60 * minutes if minutes else None)
     export_model(model, arguments.output)
@@ -72,6 +71,10 @@ def main() -> None:
     if not arguments.evaluate_only:
         train(settings, arguments)
     report = evaluate(arguments.output, settings)
+    evaluation = settings.evaluation
+    report["words"] = recognise_words(
+        Codec(arguments.output), Path(evaluation.speech_folder), evaluation.recognition_counts
+    )
     arguments.report.write_text(json.dumps(report, indent=2) + "\n")
     print(format_table(report))
 

@@ -17,6 +17,8 @@ import transformers
 from torch import Tensor
 from transformers import DacModel
 
+from dac_tokenize import DacTokenizer
+
 from .data import load_audio
 from .losses import MelDistance, si_sdr
 from .model import fit_length
@@ -147,18 +149,36 @@ def score_clips(
     return scores, lag or 0
 
 
-def measure_speed(codec: Codec) -> dict[str, float]:
-    """Times the encoding of 2 s rows, one by one, after a warm-up."""
+def measure_speed(codec: Codec, folder: Path) -> dict[str, float]:
+    """Times encoding, in seconds of sound per second, after a warm-up.
+
+    Returns:
+        The speed of plain `DacModel.encode` on rows of 2 s, one by one, and of `DacTokenizer` on
+        the same sound.
+    """
     num_samples = int(SPEED_ROW_SECONDS * codec.sampling_rate)
     rows = np.random.default_rng(0).standard_normal((SPEED_ROWS, num_samples)) * 0.1
     clips = [row.astype(np.float32) for row in rows]
-    for clip in clips[:3]:
-        codec.encode(clip)
-    started = time.perf_counter()
-    for clip in clips:
-        codec.encode(clip)
-    seconds = time.perf_counter() - started
-    return {"dac_model_times_real_time": SPEED_ROW_SECONDS * SPEED_ROWS / seconds}
+    tokenizer = DacTokenizer.from_pretrained(str(folder), device="cpu")
+
+    def encode_plainly(some: list[Waveform]) -> None:
+        for clip in some:
+            codec.encode(clip)
+
+    def encode_packed(some: list[Waveform]) -> None:
+        tokenizer.encode(some, sampling_rate=codec.sampling_rate)
+
+    speeds = {}
+    for name, encode in (("DacModel", encode_plainly), ("DacTokenizer", encode_packed)):
+        encode(clips[:5])
+        seconds = []
+        for _ in range(3):
+            started = time.perf_counter()
+            encode(clips)
+            seconds.append(time.perf_counter() - started)
+        # The best of three: other programs only ever make it slower.
+        speeds[name] = SPEED_ROW_SECONDS * SPEED_ROWS / min(seconds)
+    return speeds
 
 
 def evaluate(folder: Path, settings: Settings) -> dict[str, Any]:
@@ -167,7 +187,7 @@ def evaluate(folder: Path, settings: Settings) -> dict[str, Any]:
     Returns:
         The report: scores by kind of sound, usage per codebook, speed, hardware and versions.
     """
-    torch.set_num_threads(settings.training.threads)
+    torch.set_num_threads(settings.evaluation.threads)
     codec = Codec(folder)
     evaluation = settings.evaluation
     usage = torch.zeros(codec.num_codebooks, settings.model.codebook_size, dtype=torch.int64)
@@ -190,7 +210,7 @@ def evaluate(folder: Path, settings: Settings) -> dict[str, Any]:
     report["entries_used"] = [int((row > 0).sum()) for row in usage]
     report["perplexity"] = [round(_perplexity(row), 1) for row in usage]
     report["codebook_size"] = settings.model.codebook_size
-    report["encode_speed"] = measure_speed(codec)
+    report["encode_times_real_time"] = measure_speed(codec, folder)
     report["codec"] = describe_codec(codec)
     report["environment"] = describe_environment()
     return report
@@ -253,8 +273,10 @@ def format_table(report: dict[str, Any]) -> str:
         )
     used = [f"{100 * count / report['codebook_size']:.0f}" for count in report["entries_used"]]
     lines += ["", f"Entries used per codebook (% of {report['codebook_size']}): {', '.join(used)}."]
-    for name, value in report["encode_speed"].items():
-        lines.append(f"Encoding, {name.replace('_', ' ')}: {value:.0f}.")
-    for name, value in report.get("words", {}).items():
-        lines.append(f"Words, {name.replace('_', ' ')}: {value}.")
+    speeds = ", ".join(f"{n} {v:.0f}" for n, v in report["encode_times_real_time"].items())
+    lines.append(
+        f"Encoding, times real time on {report['environment']['threads']} threads: {speeds}."
+    )
+    words = ", ".join(f"{name} {figure}" for name, figure in report.get("words", {}).items())
+    lines.append(f"Words recognised: {words or 'not scored, no pocketsphinx'}.")
     return "\n".join(lines)

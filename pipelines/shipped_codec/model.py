@@ -70,14 +70,17 @@ class Quantized:
     codebook_loss: Tensor
 
 
-def draw_codebook_counts(batch_size: int, num_codebooks: int, dropout: float) -> Tensor:
+def draw_codebook_counts(
+    batch_size: int, num_codebooks: int, dropout: float, generator: torch.Generator
+) -> Tensor:
     """Draws how many codebooks each clip of a batch uses (quantizer dropout).
 
     A share `dropout` of the clips gets 1 to `num_codebooks`, evenly drawn; the others get all.
     """
     counts = torch.full((batch_size,), num_codebooks)
     num_dropped = int(batch_size * dropout)
-    counts[:num_dropped] = torch.randint(1, num_codebooks + 1, (num_dropped,))
+    dropped = torch.randint(1, num_codebooks + 1, (num_dropped,), generator=generator)
+    counts[:num_dropped] = dropped
     return counts
 
 
@@ -112,7 +115,7 @@ def quantize(model: DacModel, latents: Tensor, counts: Tensor) -> Quantized:
     )
 
 
-def noisy(latents: Tensor, amount: float) -> Tensor:
+def noisy(latents: Tensor, amount: float, generator: torch.Generator) -> Tensor:
     """Adds white noise of `amount` times the latents' deviation.
 
     It makes the plain autoencoder spread what it knows as a quantizer of few bits will need it:
@@ -120,7 +123,7 @@ def noisy(latents: Tensor, amount: float) -> Tensor:
     """
     if amount == 0:
         return latents
-    return latents + amount * latents.std() * torch.randn_like(latents)
+    return latents + amount * latents.std() * torch.randn(latents.shape, generator=generator)
 
 
 Apply = Callable[[Tensor], Tensor]

@@ -68,7 +68,7 @@ class TrainingSettings:
         ema_decay: Decay of the moving average of the weights, which is what ships.
         precision: `bfloat16` (autocast of the convolutions) or `float32`.
         compile: Compile encoder and decoder with `torch.compile`.
-        threads: CPU threads.
+        threads: Workers; each computes its part of the batch on one CPU thread.
         checkpoint_interval: Steps between checkpoints.
     """
 
@@ -115,7 +115,8 @@ class EvaluationSettings:
         codebook_counts: Numbers of codebooks at which the sound is scored.
         minimum_seconds: Shorter files are encoded, but not scored.
         music_excerpt_seconds: Length of the pieces into which music is cut.
-        recognition_files: Prompts given to the speech recogniser.
+        recognition_counts: Numbers of codebooks at which words are given to a recogniser.
+        threads: CPU threads of the evaluation.
     """
 
     speech_folder: str
@@ -123,7 +124,8 @@ class EvaluationSettings:
     codebook_counts: list[int]
     minimum_seconds: float
     music_excerpt_seconds: float
-    recognition_files: int
+    recognition_counts: list[int]
+    threads: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from transformers import DacModel
 
 from .data import BatchSource
+from .linear_start import start_linear
 from .losses import MelDistance, negative_snr
 from .model import (
     Apply,
@@ -30,15 +32,16 @@ from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
+#: Batches from which the linear start is fitted.
+LINEAR_BATCHES = 10
 #: Batches whose latents start the codebooks.
 START_BATCHES = 60
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Losses of one step as numbers, and what the revival needs."""
+    """Losses of one step, and what the revival of entries needs (None before the codebooks)."""
 
-    total: Tensor
     snr: Tensor
     mel: Tensor
     codes: Tensor | None = None
@@ -48,41 +51,53 @@ class StepResult:
 class Trainer:
     """Holds the model, its moving average and the optimiser, and runs the steps."""
 
-    def __init__(self, settings: Settings, work_folder: Path) -> None:
-        """Builds everything from the seed.
+    def __init__(self, settings: Settings, work_folder: Path, resume: bool = True) -> None:
+        """Builds everything from the seed, or takes up the checkpoint.
 
         Args:
             settings: The recipe.
             work_folder: Holds `data/`; receives `checkpoint.pt`.
+            resume: Take up the checkpoint, if there is one.
         """
         torch.manual_seed(settings.seed)
         training = settings.training
-        torch.set_num_threads(training.threads)
         self.settings, self.training = settings, training
         self.checkpoint_path = work_folder / "checkpoint.pt"
         self.model = build_model(settings.model).train()
+        self.batches = self._open_batches(work_folder / "data")
+        resuming = resume and self.checkpoint_path.exists()
+        if not resuming:
+            clips = [self.batches.batch(-1 - index) for index in range(LINEAR_BATCHES)]
+            start_linear(self.model, torch.cat(clips))
         if training.weight_norm:
             add_weight_norm(self.model)
+        self.parameters = list(self.model.parameters())
         self.mel = MelDistance(
             settings.model.sampling_rate, settings.losses.mel_windows, settings.losses.mel_bands
         )
         self.optimizer = self._make_optimizer()
         self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.revival = Revival(settings.model.n_codebooks, settings.model.codebook_size)
-        hop_length = math.prod(settings.model.downsampling_ratios)
-        self.batches = BatchSource(
-            work_folder / "data",
-            settings.data.shares,
-            training.batch_size,
-            training.crop_frames * hop_length,
-            settings.seed,
-        )
         self.encode: Apply = self.model.encoder
         self.decode: Apply = self.model.decoder
         if training.compile:
             self.encode = torch.compile(self.model.encoder, dynamic=False)
             self.decode = torch.compile(self.model.decoder, dynamic=False)
         self.step = 0
+        self._cold = True
+        # Workers take half a batch each on one thread: threads that wait for each other within
+        # every operation would stand still whenever another program has one of the cores.
+        torch.set_num_threads(1)
+        self.pool = ThreadPoolExecutor(training.threads)
+        if resuming:
+            self._resume()
+
+    def _open_batches(self, folder: Path) -> BatchSource:
+        training = self.training
+        samples = training.crop_frames * math.prod(self.settings.model.downsampling_ratios)
+        return BatchSource(
+            folder, self.settings.data.shares, training.batch_size, samples, self.settings.seed
+        )
 
     @property
     def num_steps(self) -> int:
@@ -136,17 +151,46 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         joint = self.step >= self.training.autoencoder_steps
-        result = self._losses(self.batches.batch(self.step), joint)
-        self.optimizer.zero_grad(set_to_none=True)
-        result.total.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.training.gradient_clip)
+        parts = self.batches.batch(self.step).chunk(self.training.threads)
+        # The first part goes alone on a cold start: compilers do not like company.
+        cold = self._cold
+        self._cold = False
+        first = [self._work(parts[0], 0, joint)] if cold else []
+        jobs = [
+            self.pool.submit(self._work, part, index, joint)
+            for index, part in enumerate(parts)
+            if index >= len(first)
+        ]
+        worked = first + [job.result() for job in jobs]
+        results = [result for result, _ in worked]
+        for parameter, *gradients in zip(
+            self.parameters, *(gradients for _, gradients in worked), strict=True
+        ):
+            known = [gradient for gradient in gradients if gradient is not None]
+            parameter.grad = torch.stack(known).sum(0) / len(parts) if known else None
+        nn.utils.clip_grad_norm_(self.parameters, self.training.gradient_clip)
         self.optimizer.step()
         self._update_average()
+        result = join_results(results)
         if result.codes is not None and result.projected is not None:
             self._revive(result.codes, result.projected)
         return result
 
-    def _losses(self, audio: Tensor, joint: bool) -> StepResult:
+    def _work(
+        self, audio: Tensor, index: int, joint: bool
+    ) -> tuple[StepResult, tuple[Tensor | None, ...]]:
+        """Gives losses and gradients of one part of a batch; runs in a thread of its own."""
+        torch.set_num_threads(1)
+        generator = torch.Generator().manual_seed(hash((self.settings.seed, self.step, index)))
+        with torch.enable_grad():
+            total, result = self._losses(audio, joint, generator)
+            gradients = torch.autograd.grad(total, self.parameters, allow_unused=True)
+        return result, gradients
+
+    def _losses(
+        self, audio: Tensor, joint: bool, generator: torch.Generator
+    ) -> tuple[Tensor, StepResult]:
+        """Gives the total loss and its parts for clips, (batch, 1, samples)."""
         weights = self.settings.losses
         with self._autocast():
             latents = self.encode(audio)
@@ -155,12 +199,15 @@ class Trainer:
         quantized = None
         if joint:
             counts = draw_codebook_counts(
-                len(audio), self.settings.model.n_codebooks, self.training.quantizer_dropout
+                len(audio),
+                self.settings.model.n_codebooks,
+                self.training.quantizer_dropout,
+                generator,
             )
             quantized = quantize(self.model, latents, counts)
             latents = quantized.latents
         else:
-            latents = noisy(latents, self.training.latent_noise)
+            latents = noisy(latents, self.training.latent_noise, generator)
         with self._autocast():
             decoded = self.decode(latents)
         target = audio[:, 0]
@@ -169,10 +216,10 @@ class Trainer:
         mel = self.mel(estimate, target).mean()
         total = weights.snr * snr + weights.mel * mel
         if quantized is None:
-            return StepResult(total, snr, mel)
+            return total, StepResult(snr.detach(), mel.detach())
         total = total + weights.commitment * quantized.commitment_loss
         total = total + weights.codebook * quantized.codebook_loss
-        return StepResult(total, snr, mel, quantized.codes, quantized.projected)
+        return total, StepResult(snr.detach(), mel.detach(), quantized.codes, quantized.projected)
 
     def _autocast(self) -> torch.autocast:
         enabled = self.training.precision == "bfloat16"
@@ -212,7 +259,7 @@ class Trainer:
         """Starts every quantizer from what the encoder says about `START_BATCHES` batches."""
         latents = []
         for index in range(START_BATCHES):
-            batch = self.batches.batch(self.num_steps + index)
+            batch = self.batches.batch(-1 - index)
             with torch.autocast(
                 "cpu", torch.bfloat16, enabled=self.training.precision != "float32"
             ):
@@ -240,10 +287,9 @@ class Trainer:
 
     def _log(self, result: StepResult, rate: float) -> None:
         logger.info(
-            "step %d/%d: loss %.3f, snr %.2f dB, mel %.3f, %.2f steps/s",
+            "step %d/%d: snr %.2f dB, mel %.3f, %.2f steps/s",
             self.step,
             self.num_steps,
-            result.total.item(),
             -result.snr.item(),
             result.mel.item(),
             rate,
@@ -274,10 +320,7 @@ class Trainer:
         torch.save(state, partial)
         os.replace(partial, self.checkpoint_path)
 
-    def resume(self) -> bool:
-        """Takes up the checkpoint, if there is one; says whether there was."""
-        if not self.checkpoint_path.exists():
-            return False
+    def _resume(self) -> None:
         state = torch.load(self.checkpoint_path, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.ema = state["ema"]
@@ -286,7 +329,17 @@ class Trainer:
         self.step = state["step"]
         torch.set_rng_state(state["random"])
         logger.info("resumed at step %d", self.step)
-        return True
+
+
+def join_results(results: list[StepResult]) -> StepResult:
+    """Puts the parts of a batch together again."""
+    snr = torch.stack([result.snr for result in results]).mean()
+    mel = torch.stack([result.mel for result in results]).mean()
+    codes = [result.codes for result in results if result.codes is not None]
+    projected = [result.projected for result in results if result.projected is not None]
+    if not codes:
+        return StepResult(snr, mel)
+    return StepResult(snr, mel, torch.cat(codes), torch.cat(projected, 1))
 
 
 def add_weight_norm(model: DacModel) -> None:
