@@ -72,7 +72,9 @@ class CellReader:
                 )
             try:
                 table = pq.ParquetFile(file).read_row_group(cell.row_group, columns=[cell.column])
-            except pa.ArrowInvalid as error:
+            except (pa.ArrowInvalid, OSError) as error:
+                if getattr(error, "errno", None) is not None:
+                    raise  # the store's, not the format's
                 raise SourceError(f"{uri} is damaged: {error}") from error
             return table.column(cell.column)
 

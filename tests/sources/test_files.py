@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from dac_tokenize.errors import PlanError
 from dac_tokenize.sources import list_references, shipped_sounds
+from dac_tokenize.waveform import read_waveform
+from tests.waveform.sounds import encode, tones
 
 TREE = ["b.wav", "a.wav", "a/z.flac", "a/b.mp3", "a.b/c.ogg", "a-b/c.WAV", "deep/er/x.opus"]
 LEFT_OUT = ["notes.txt", "a/cover.jpg", "a/b.txt", "README", ".hidden.wav", ".git/x.wav"]
@@ -134,6 +136,28 @@ def test_no_permission_to_list(tmp_path, monkeypatch):
     monkeypatch.setattr(LocalFileSystem, "ls", forbidden)
     with pytest.raises(PlanError, match="no permission to list the folder"):
         list(list_references([str(tmp_path)]))
+
+
+def test_a_name_that_is_no_utf8(tmp_path):
+    """It must fit into a plan, which is UTF-8, and still be found."""
+    name = os.path.join(os.fsencode(tmp_path), b"caf\xe9.wav")
+    with open(name, "wb") as file:
+        file.write(encode(tones(1000), 16_000))
+    (reference,) = list_references([str(tmp_path)])
+    assert reference.key == "caf\\udce9.wav"
+    reference.uri.encode()
+    assert read_waveform(reference, 16_000).shape == (1, 1000)
+
+
+def test_a_pattern_with_braces(tmp_path):
+    for name in ("a1.wav", "a2.wav", "b1.wav", "{a}.wav"):
+        (tmp_path / name).write_bytes(b"x")
+    for pattern in ("{b,a}1*.wav", "{b1,a1}.wav"):
+        keys = [r.key for r in list_references([f"{tmp_path}/{pattern}"])]
+        assert keys == ["b1.wav", "a1.wav"]
+    with pytest.raises(PlanError, match=r"there is no file or folder .*/a3.wav"):
+        list(list_references([f"{tmp_path}/a{{1..3}}.wav"]))
+    assert [r.key for r in list_references([f"{tmp_path}/{{a}}.wav"])] == ["{a}.wav"]
 
 
 names = st.text("ab.-/ é\n", min_size=1, max_size=8).map(lambda s: s.strip("/. ") or "a")
