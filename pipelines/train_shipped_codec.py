@@ -11,7 +11,9 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
+from shipped_codec.card import draw_spectrograms, update_card
 from shipped_codec.data import build_groups, check_sources
 from shipped_codec.evaluation import Codec, evaluate, format_table
 from shipped_codec.export import export_model
@@ -20,6 +22,8 @@ from shipped_codec.settings import Settings, load_settings
 from shipped_codec.training import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Held-out prompt whose spectrograms the model card shows.
+PICTURED_PROMPT = "demo-congrats.wav"
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -61,6 +65,18 @@ def train(settings: Settings, arguments: argparse.Namespace) -> None:
     minutes = arguments.stop_after_minutes
     model = trainer.run(time.time() + 60 * minutes if minutes else None)
     export_model(model, arguments.output)
+    prompt = Path(settings.evaluation.speech_folder) / PICTURED_PROMPT
+    draw_spectrograms(Codec(arguments.output), prompt, 6.0, arguments.output / "spectrograms.png")
+
+
+def report_figures(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Scores the codec in a folder on the held-out sound, words included."""
+    evaluation = settings.evaluation
+    check_sources(None, [Path(evaluation.speech_folder), Path(evaluation.music_folder)])
+    report = evaluate(folder, settings)
+    speech = Path(evaluation.speech_folder)
+    report["words"] = recognise_words(Codec(folder), speech, evaluation.recognition_counts)
+    return report
 
 
 def main() -> None:
@@ -70,13 +86,13 @@ def main() -> None:
     settings = load_settings(arguments.config)
     if not arguments.evaluate_only:
         train(settings, arguments)
-    report = evaluate(arguments.output, settings)
-    evaluation = settings.evaluation
-    report["words"] = recognise_words(
-        Codec(arguments.output), Path(evaluation.speech_folder), evaluation.recognition_counts
-    )
+    report = report_figures(settings, arguments.output)
     arguments.report.write_text(json.dumps(report, indent=2) + "\n")
-    print(format_table(report))
+    table = format_table(report)
+    print(table)
+    card = arguments.output / "README.md"
+    if card.exists() and not arguments.evaluate_only:
+        update_card(card, table)
 
 
 if __name__ == "__main__":

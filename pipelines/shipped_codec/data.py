@@ -23,12 +23,12 @@ from .synthesis import SENTENCES, Waveform, make_music, make_noise, make_text
 logger = logging.getLogger(__name__)
 
 PROMPTS = Path("/usr/share/asterisk/sounds")
-#: Debian package of each recorded voice, for the message when it is missing.
-PROMPT_PACKAGES = {
+#: Debian package of each folder of sound, for the message when it is missing.
+PACKAGES = {
     "it_IT_m_Carlo": "asterisk-core-sounds-it-wav",
     "ru_RU_f_IvrvoiceRU": "asterisk-core-sounds-ru-wav",
-    "fr_CA_f_June": "asterisk-core-sounds-fr-wav",
     "en_US_f_Allison": "asterisk-core-sounds-en-wav",
+    "moh": "asterisk-moh-opsound-wav",
 }
 #: espeak-ng's variants of a voice: pitch and formants of other speakers.
 ESPEAK_VARIANTS = ["", "+m1", "+m3", "+m7", "+f1", "+f2", "+f3", "+f4", "+f5", "+croak"]
@@ -43,28 +43,28 @@ class MissingSourceError(RuntimeError):
     """A Debian package that the recipe draws sound from is not installed."""
 
 
-def check_sources(settings: DataSettings, held_out: list[Path]) -> None:
+def check_sources(settings: DataSettings | None, held_out: list[Path]) -> None:
     """Checks that all sources are installed.
+
+    Args:
+        settings: The training sound; None where only held-out sound is needed.
+        held_out: Folders of held-out sound.
 
     Raises:
         MissingSourceError: Some are not; the message says what to install.
     """
+    folders = list(held_out)
     missing = []
-    for voice in settings.recorded_speech:
-        if not (PROMPTS / voice).is_dir():
-            missing.append(PROMPT_PACKAGES.get(voice, voice))
-    missing += [tool for tool in TOOLS if shutil.which(tool) is None]
-    if not SOUNDFONT.exists():
-        missing.append("fluid-soundfont-gm")
-    missing += [
-        PROMPT_PACKAGES.get(path.name, "asterisk-moh-opsound-wav")
-        for path in held_out
-        if not path.is_dir()
-    ]
+    if settings is not None:
+        folders += [PROMPTS / voice for voice in settings.recorded_speech]
+        missing += [tool for tool in TOOLS if shutil.which(tool) is None]
+        if not SOUNDFONT.exists():
+            missing.append("fluid-soundfont-gm")
+    missing += [PACKAGES.get(path.name, path.name) for path in folders if not path.is_dir()]
     if missing:
         packages = " ".join(sorted(set(missing)))
         raise MissingSourceError(
-            f"The recipe needs Debian packages that are not installed; run\n"
+            "The recipe needs Debian packages that are not installed; run\n"
             f"  apt-get install --no-install-recommends {packages}"
         )
 
