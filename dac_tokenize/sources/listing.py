@@ -108,8 +108,8 @@ def list_references(inputs: Sequence[str | os.PathLike[str]]) -> Listing:
     - A pattern (`*`, `?`, `[...]`, `**`): audio files, and files of the kinds below; keys are paths
       from the longest folder without a wildcard.
     - `.jsonl`, `.json`, `.csv`, `.tsv`, also with `.gz`: the rows of a manifest, those of NeMo,
-      Common Voice and lhotse among them. The key is the column `key`, else the path as it is written and, where
-      there is an offset, `#offset+duration`.
+      Common Voice and lhotse among them. The key is the column `key`, else the path as it is
+      written and, where there is an offset, `#offset+duration`.
     - `.tar`: the audio members of a WebDataset shard; keys are the tar's and the member's name.
     - `.parquet`: rows with embedded audio, or of a manifest; the key is the column `key`, else
       that of the file and the row's number.

@@ -8,9 +8,10 @@ import numpy as np
 from dac_tokenize.errors import WaveformError
 from dac_tokenize.references import Reference
 from dac_tokenize.waveform.channels import apply_policy, num_output_channels
-from dac_tokenize.waveform.decode import SndfileReader, SoundReader, check_finite, read_segment
+from dac_tokenize.waveform.decode import open_sound
 from dac_tokenize.waveform.fetch import SourceOpener
 from dac_tokenize.waveform.options import Samples, Waveform, WaveformOptions
+from dac_tokenize.waveform.reader import SoundReader, check_finite, read_segment
 from dac_tokenize.waveform.resample import resample_array, resample_blocks
 
 DEFAULT_OPTIONS = WaveformOptions()
@@ -70,7 +71,7 @@ class WaveformOpener:
             if source == _recording(reference):
                 return reader
             reader.close()
-        return SndfileReader(self._open_source(reference))
+        return open_sound(self._open_source(reference))
 
     def _give_back(self, reference: Reference, reader: SoundReader) -> None:
         if reference.duration_seconds is None:

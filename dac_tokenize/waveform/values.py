@@ -10,7 +10,7 @@ import numpy as np
 from dac_tokenize.errors import AudioError, UsageError
 from dac_tokenize.references import Reference
 from dac_tokenize.waveform.channels import apply_policy
-from dac_tokenize.waveform.decode import MAX_CHANNELS, SndfileReader, check_finite
+from dac_tokenize.waveform.decode import open_sound
 from dac_tokenize.waveform.fetch import SourceFile
 from dac_tokenize.waveform.opening import (
     DEFAULT_OPTIONS,
@@ -19,6 +19,7 @@ from dac_tokenize.waveform.opening import (
     read_whole,
 )
 from dac_tokenize.waveform.options import Samples, WaveformOptions
+from dac_tokenize.waveform.reader import MAX_CHANNELS, check_finite
 from dac_tokenize.waveform.resample import resample_array
 
 PCM_SCALES = {"int16": 2.0**15, "int32": 2.0**31}
@@ -89,7 +90,7 @@ def _from_mapping(value: Mapping[str, Any], rate: int, options: WaveformOptions)
 
 
 def _from_bytes(data: bytes, rate: int, options: WaveformOptions) -> Samples:
-    reader = SndfileReader(SourceFile(io.BytesIO(data), len(data), "the bytes given"))
+    reader = open_sound(SourceFile(io.BytesIO(data), len(data), "the bytes given"))
     try:
         return read_whole(reader, Reference(key="", uri=""), rate, options)
     finally:

@@ -12,9 +12,9 @@ from dac_tokenize.waveform import (
     WaveformOpener,
     WaveformOptions,
     audio_to_waveform,
-    decode,
     open_waveform,
     read_waveform,
+    reader,
 )
 from tests.waveform.sounds import FORMATS, NOTICES_CUTS, ONLY_MONO, encode, tones
 from tests.waveform.sounds import decode as plain_decode
@@ -127,7 +127,7 @@ def test_no_block_size_changes_a_sample(
     path.write_bytes(encode(tones(num_frames, num_channels), rate))
     reference, options = Reference("a", str(path)), WaveformOptions(channels=policy)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode, "BLOCK_SAMPLES", block_frames * num_channels)
+        patch.setattr(reader, "BLOCK_SAMPLES", block_frames * num_channels)
         pieces = streamed(reference, 16_000, options)
     assert np.array_equal(pieces, read_waveform(reference, 16_000, options))
 
