@@ -10,11 +10,13 @@ from dac_tokenize.references import Reference
 from dac_tokenize.waveform.channels import apply_policy, num_output_channels
 from dac_tokenize.waveform.decode import open_sound
 from dac_tokenize.waveform.fetch import SourceOpener
+from dac_tokenize.waveform.loudness import amplified, check_installed, gains, measure
 from dac_tokenize.waveform.options import Samples, Waveform, WaveformOptions
 from dac_tokenize.waveform.reader import SoundReader, check_finite, read_segment
 from dac_tokenize.waveform.resample import resample_array, resample_blocks
 
 DEFAULT_OPTIONS = WaveformOptions()
+KEPT_SAMPLES = 2**22  # of a clip whose loudness is measured; a longer one is decoded twice
 
 
 class WaveformOpener:
@@ -29,6 +31,8 @@ class WaveformOpener:
     def __init__(self, sampling_rate: int, options: WaveformOptions = DEFAULT_OPTIONS) -> None:
         self.sampling_rate = sampling_rate
         self.options = options
+        if options.loudness is not None:
+            check_installed()
         self._open_source = SourceOpener()
         self._lock = threading.Lock()
         self._idle: dict[int, tuple[object, SoundReader]] = {}
@@ -36,11 +40,17 @@ class WaveformOpener:
     def __call__(self, reference: Reference) -> Waveform:
         """Opens a reference: see `open_waveform`."""
         reader = self._take(reference)
-        return Waveform(
-            num_channels=num_output_channels(reader.num_channels, self.options.channels),
-            source_sampling_rate=reader.sampling_rate,
-            blocks=self._blocks(reference, reader),
-        )
+        num_channels = num_output_channels(reader.num_channels, self.options.channels)
+        waveform = Waveform(num_channels, reader.sampling_rate, iter(()))
+        try:
+            stream = self._stream(reference, reader)
+            if self.options.loudness is not None:
+                stream = self._amplified(reference, reader, stream, waveform)
+        except BaseException:
+            reader.close()
+            raise
+        waveform.blocks = self._giving_back(reference, reader, stream)
+        return waveform
 
     def read(self, reference: Reference) -> Samples:
         """Reads a reference in one piece: see `read_waveform`."""
@@ -57,9 +67,38 @@ class WaveformOpener:
         for _, reader in idle.values():
             reader.close()
 
-    def _blocks(self, reference: Reference, reader: SoundReader) -> Iterator[Samples]:
+    def _stream(self, reference: Reference, reader: SoundReader) -> Iterator[Samples]:
+        return stream_segment(reader, reference, self.sampling_rate, self.options)
+
+    def _amplified(
+        self,
+        reference: Reference,
+        reader: SoundReader,
+        stream: Iterator[Samples],
+        waveform: Waveform,
+    ) -> Iterator[Samples]:
+        """Measures the clip; keeps it for the second pass while it is short."""
+        kept: list[Samples] | None = []
+        num_kept = 0
+
+        def keeping() -> Iterator[Samples]:
+            nonlocal kept, num_kept
+            for block in stream:
+                num_kept += block.size
+                if kept is not None:
+                    kept = None if num_kept > KEPT_SAMPLES else [*kept, block]
+                yield block
+
+        loudness = measure(keeping(), waveform.num_channels, self.sampling_rate)
+        waveform.source_loudness = tuple(loudness)
+        again = self._stream(reference, reader) if kept is None else iter(kept)
+        return amplified(again, gains(loudness, self.options.loudness or 0.0))
+
+    def _giving_back(
+        self, reference: Reference, reader: SoundReader, stream: Iterator[Samples]
+    ) -> Iterator[Samples]:
         try:
-            yield from stream_segment(reader, reference, self.sampling_rate, self.options)
+            yield from stream
         finally:
             self._give_back(reference, reader)
 
@@ -175,7 +214,15 @@ def read_whole(
     samples = resample_array(mixed, reader.sampling_rate, sampling_rate)
     check_finite(samples, 0, sampling_rate)
     check_not_empty(len(samples), reader.sampling_rate, sampling_rate)
-    return np.ascontiguousarray(samples.T)
+    return at_loudness(np.ascontiguousarray(samples.T), sampling_rate, options)
+
+
+def at_loudness(samples: Samples, sampling_rate: int, options: WaveformOptions) -> Samples:
+    """Brings a clip (num_channels, num_samples) to the loudness wanted, if one is."""
+    if options.loudness is None:
+        return samples
+    loudness = measure([samples], len(samples), sampling_rate)
+    return samples * gains(loudness, options.loudness)
 
 
 def check_not_empty(num_samples: int, source_rate: int, sampling_rate: int) -> None:

@@ -14,6 +14,7 @@ from dac_tokenize.waveform.decode import open_sound
 from dac_tokenize.waveform.fetch import SourceFile
 from dac_tokenize.waveform.opening import (
     DEFAULT_OPTIONS,
+    at_loudness,
     check_not_empty,
     read_waveform,
     read_whole,
@@ -118,4 +119,4 @@ def _from_array(value: Any, source_rate: int, rate: int, options: WaveformOption
     check_finite(frames, 0, source_rate)
     samples = resample_array(apply_policy(frames, options.channels), source_rate, rate)
     check_not_empty(len(samples), source_rate, rate)
-    return np.ascontiguousarray(samples.T)
+    return at_loudness(np.ascontiguousarray(samples.T), rate, options)
