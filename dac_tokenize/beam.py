@@ -34,7 +34,7 @@ from dac_tokenize.corpus import (
 from dac_tokenize.corpus.footer import FailedInput
 from dac_tokenize.corpus.tokenizing import NUM_THREADS
 from dac_tokenize.errors import ClipError, CorpusError
-from dac_tokenize.hf.process import CodecOptions, tokenizer_for
+from dac_tokenize.process import CodecOptions, tokenizer_for
 from dac_tokenize.references import Reference
 from dac_tokenize.waveform import WaveformOpener, WaveformOptions, audio_to_waveform
 

@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     """Encode, print a summary, return the exit status."""
     from dac_tokenize.cli import EXIT_SOME_INPUTS_FAILED
     from dac_tokenize.corpus import PlanRequest, open_plan
-    from dac_tokenize.hf.process import codec_options
+    from dac_tokenize.process import codec_options
     from dac_tokenize.progress import ProgressDisplay
     from dac_tokenize.sources import list_references
     from dac_tokenize.waveform import WaveformOptions, as_uri
@@ -107,7 +107,7 @@ def _check(options: argparse.Namespace) -> None:
 def _identity(codec: Any, in_process: bool) -> Any:
     """Return the codec's identity; a local run keeps the loaded codec for its worker."""
     from dac_tokenize.codec.checkpoint import load_checkpoint
-    from dac_tokenize.hf.process import tokenizer_for
+    from dac_tokenize.process import tokenizer_for
 
     if in_process:
         return tokenizer_for(codec).identity

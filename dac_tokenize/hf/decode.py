@@ -15,7 +15,7 @@ from dac_tokenize.codec.inputs import checked_codes
 from dac_tokenize.errors import UsageError
 from dac_tokenize.hf.columns import TypedColumn, codes_value, read_column, row_error
 from dac_tokenize.hf.mapped import MapFunction
-from dac_tokenize.hf.process import codec_options, tokenizer_for
+from dac_tokenize.process import codec_options, tokenizer_for
 
 if TYPE_CHECKING:
     import os

@@ -11,7 +11,7 @@ from dac_tokenize.corpus.record import BASE_SCHEMA
 from dac_tokenize.errors import AudioError, UsageError
 from dac_tokenize.hf.columns import TypedColumn, Unreadable, audio_path, read_column, row_error
 from dac_tokenize.hf.mapped import MapFunction
-from dac_tokenize.hf.process import codec_options, tokenizer_for
+from dac_tokenize.process import codec_options, tokenizer_for
 from dac_tokenize.waveform import WaveformOptions, audio_to_waveform
 
 if TYPE_CHECKING:

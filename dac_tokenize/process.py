@@ -1,4 +1,4 @@
-"""One codec per process and options, on the device that falls to a rank of `map`."""
+"""One codec per process and options: for `map`, Beam's workers and the command line."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class CodecOptions:
         precision: number format of the convolutions.
     """
 
-    model: str | None
-    revision: str | None
-    num_codebooks: int | None
-    device: str
-    precision: str
+    model: str | None = None
+    revision: str | None = None
+    num_codebooks: int | None = None
+    device: str = "auto"
+    precision: str = "float32"
 
 
 def codec_options(

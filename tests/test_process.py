@@ -1,5 +1,7 @@
 """One codec per process, devices by rank, and worker processes, spawned and forked."""
 
+# ruff: noqa: F811 - fixtures are imported
+
 import os
 import signal
 import subprocess
@@ -9,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from dac_tokenize import process
 from dac_tokenize.errors import UsageError
-from dac_tokenize.hf import decode_batch, encode_batch, process
+from dac_tokenize.hf import decode_batch, encode_batch
 from dac_tokenize.tokenizer import DacTokenizer
 from tests.codec.models import TINY_SHAPE, random_model, reference_encode
-from tests.hf.conftest import RATE
+from tests.hf.conftest import RATE, clips, codes, folder, model, paths  # noqa: F401
 
 WORKERS = """
 import sys
