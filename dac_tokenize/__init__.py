@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         UsageError,
         WaveformError,
     )
-    from dac_tokenize.hf import decode_batch, encode_batch
+    from dac_tokenize.hf import codes_features, decode_batch, encode_batch
     from dac_tokenize.references import Reference
     from dac_tokenize.tokenizer import DacTokenizer, EncodedClip
     from dac_tokenize.waveform import WaveformOptions
@@ -42,7 +42,7 @@ _ROOMS = {
         "UsageError",
         "WaveformError",
     ],
-    "hf": ["decode_batch", "encode_batch"],
+    "hf": ["codes_features", "decode_batch", "encode_batch"],
     "references": ["Reference"],
     "tokenizer": ["DacTokenizer", "EncodedClip"],
     "waveform": ["WaveformOptions"],
@@ -69,6 +69,7 @@ __all__ = [
     "WaveformError",
     "WaveformOptions",
     "__version__",
+    "codes_features",
     "decode_batch",
     "encode_batch",
 ]
