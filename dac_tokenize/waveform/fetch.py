@@ -4,6 +4,7 @@ import io
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote_to_bytes
@@ -12,7 +13,14 @@ from dac_tokenize.errors import SourceError
 from dac_tokenize.locators import Cell, Fault, RawPath, Span, load_locator
 from dac_tokenize.references import Reference
 from dac_tokenize.waveform.cells import CellReader
-from dac_tokenize.waveform.stores import FileSystems, as_uri, is_url, source_errors, with_retries
+from dac_tokenize.waveform.stores import (
+    FileSystems,
+    as_uri,
+    is_http,
+    is_url,
+    source_errors,
+    with_retries,
+)
 
 WHOLE_OBJECT_BYTES = 8 * 2**20  # sounds up to this size are fetched in one request
 SPOOL_MEMORY_BYTES = 32 * 2**20  # larger ones that must be whole go to a temporary file
@@ -149,8 +157,8 @@ class SourceOpener:
 
     def _open_span(self, uri: str, span: Span, size_bytes: int) -> SourceFile:
         if is_url(uri):
-            filesystem, path, size = self._look(uri)
-            archive = SourceFile(_open_ranged(filesystem, path), size or 0, uri)
+            filesystem, path, info = self._look(uri)
+            archive = SourceFile(_open_ranged(filesystem, path), info.get("size") or 0, uri)
         else:
             archive = open_local(uri)
         _check_size(archive, span.object_bytes)
@@ -160,8 +168,7 @@ class SourceOpener:
                 f"{uri} is cut short: {span.name} takes its bytes {span.start} to "
                 f"{span.start + size_bytes}, but it has {archive.size_bytes}"
             )
-        file = SpanFile(archive.file, span.start, size_bytes, uri)
-        return _whole_if_better(file, size_bytes, f"{uri}/{span.name}")
+        return _whole_if_better(archive.file, span.start, size_bytes, uri)
 
     def _open_cell(self, uri: str, cell: Cell) -> SourceFile:
         data, path = self._cells.read(uri, cell)
@@ -170,23 +177,21 @@ class SourceOpener:
         return SourceFile(io.BytesIO(data), len(data), uri)
 
     def _open_remote(self, uri: str) -> SourceFile:
-        filesystem, path, size = self._look(uri)
-        if size is None:
-            return _spool(with_retries(lambda: filesystem.open(path, "rb")), uri)
-        if size <= WHOLE_OBJECT_BYTES:
+        filesystem, path, info = self._look(uri)
+        size = info.get("size")
+        if size is not None and size <= WHOLE_OBJECT_BYTES:
             data = with_retries(lambda: filesystem.cat_file(path))
             return SourceFile(io.BytesIO(data), len(data), uri)
-        file = _open_ranged(filesystem, path)
-        if not file.seekable():  # a server that does not give ranges
-            return _spool(file, uri)
-        return _whole_if_better(SpanFile(file, 0, size, uri), size, uri)
+        if size is None or (is_http(uri) and not info.get("partial")):  # it gives no ranges
+            return _spool(lambda: filesystem.open(path, "rb", block_size=0), uri)
+        return _whole_if_better(_open_ranged(filesystem, path), 0, size, uri)
 
-    def _look(self, uri: str) -> tuple[Any, str, int | None]:
+    def _look(self, uri: str) -> tuple[Any, str, dict[str, Any]]:
         filesystem, path = self.filesystems.resolve(uri)
         info = with_retries(lambda: filesystem.info(path))
         if info.get("type") == "directory":
             raise IsADirectoryError(uri)
-        return filesystem, path, info.get("size")
+        return filesystem, path, info
 
 
 def open_local(path: str) -> SourceFile:
@@ -211,25 +216,32 @@ def _open_ranged(filesystem: Any, path: str) -> Any:
     )
 
 
-def _whole_if_better(file: SpanFile, size_bytes: int, name: str) -> SourceFile:
+def _whole_if_better(file: Any, start: int, size_bytes: int, name: str) -> SourceFile:
     """Reads a span at once when it is small or its format needs all of it anyway."""
+    span = SpanFile(file, start, size_bytes, name)
     if size_bytes <= WHOLE_OBJECT_BYTES:
-        with file:
-            return SourceFile(io.BytesIO(file.read()), size_bytes, name)
-    is_ranged = file.read(4) in RANGED_MAGICS
-    file.seek(0)
+        with span:
+            return SourceFile(io.BytesIO(span.read()), size_bytes, name)
+    is_ranged = span.read(4) in RANGED_MAGICS
+    span.seek(0)
     if is_ranged:
-        return SourceFile(cast(BinaryIO, file), size_bytes, name)
-    return _spool(file, name)
+        return SourceFile(cast(BinaryIO, span), size_bytes, name)
+    return _spool(lambda: span, name)
 
 
-def _spool(file: Any, name: str) -> SourceFile:
-    """Copies a file to memory or, when it is long, to the disk; closes it."""
+def _spool(open_file: Callable[[], Any], name: str) -> SourceFile:
+    """Copies a file to memory or, when it is long, to the disk; from its start after an error."""
     spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_MEMORY_BYTES)  # noqa: SIM115 - as above
-    with file:
-        while chunk := file.read(RANGE_BLOCK_BYTES):
-            spool.write(chunk)
+
+    def copy() -> None:
+        spool.seek(0)
+        with open_file() as file:
+            while chunk := file.read(RANGE_BLOCK_BYTES):
+                spool.write(chunk)
+
+    with_retries(copy)
     size = spool.tell()
+    spool.truncate()
     spool.seek(0)
     return SourceFile(cast(BinaryIO, spool), size, name)
 

@@ -29,6 +29,11 @@ def is_url(uri: str) -> bool:
     return "://" in uri or "::" in uri
 
 
+def is_http(uri: str) -> bool:
+    """Tells the URLs of web servers."""
+    return uri.startswith(("http://", "https://"))
+
+
 def as_uri(path: str | os.PathLike[str]) -> str:
     """Makes local paths absolute, and leaves URLs of other stores as they are.
 
@@ -72,7 +77,7 @@ class FileSystems:
 
 def _http_options(uri: str) -> dict[str, Any]:
     """Lets an http read fail when nothing comes, however long the whole of it takes."""
-    if not uri.startswith(("http://", "https://")):
+    if not is_http(uri):
         return {}
     import aiohttp
 
@@ -82,6 +87,7 @@ def _http_options(uri: str) -> dict[str, Any]:
 
 def is_transient(error: BaseException) -> bool:
     """Tells errors that may pass, of the network and of servers, from those that stay."""
+    error = _root(error)
     if isinstance(error, (*PERMANENT, ClipError)):
         return False
     status = getattr(error, "status", None)
@@ -92,6 +98,13 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in TRANSIENT_ERRNO | UNREACHABLE_ERRNO:
         return True
     return type(error).__module__.split(".")[0] in NETWORK_LIBRARIES
+
+
+def _root(error: BaseException) -> BaseException:
+    """Gives the error behind a "not found", which fsspec says of whatever http server fails."""
+    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+        return error.__cause__
+    return error
 
 
 def with_retries(function: Callable[[], T]) -> T:
@@ -114,15 +127,18 @@ def source_errors(uri: str) -> Iterator[None]:
         yield
     except ClipError:
         raise
-    except FileNotFoundError as error:
-        raise SourceError(f"there is no file {uri}") from error
-    except PermissionError as error:
-        raise SourceError(f"no permission to read {uri}") from error
-    except IsADirectoryError as error:
-        raise SourceError(f"{uri} is a folder; expected a file") from error
     except Exception as error:
-        if getattr(error, "status", None) in (401, 403):
-            raise SourceError(f"no permission to read {uri}") from error
-        tries = f" {ATTEMPTS} times" if is_transient(error) else ""
-        what = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise SourceError(f"reading {uri} failed{tries}: {what}") from error
+        raise SourceError(_what_happened(uri, _root(error))) from error
+
+
+def _what_happened(uri: str, error: BaseException) -> str:
+    status = getattr(error, "status", None)
+    if isinstance(error, FileNotFoundError) or status in (404, 410):
+        return f"there is no file {uri}"
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return f"no permission to read {uri}"
+    if isinstance(error, IsADirectoryError):
+        return f"{uri} is a folder; expected a file"
+    tries = f" {ATTEMPTS} times" if is_transient(error) else ""
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    return f"reading {uri} failed{tries}: {what}"
