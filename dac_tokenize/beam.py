@@ -14,13 +14,18 @@ All of it lives in the package, so that remote workers import it and nothing of 
 pickled.
 """
 
-from __future__ import annotations
+# Beam is annotated in parts only.
+# mypy: allow-untyped-calls, allow-any-generics, allow-subclassing-any, no-warn-return-any
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
+from apache_beam.metrics.metric import Metrics
+from apache_beam.pvalue import DoOutputsTuple, PBegin, PCollection, TaggedOutput
+from apache_beam.transforms.combiners import ToListCombineFn
 
 from dac_tokenize import progress
 from dac_tokenize.corpus import (
@@ -33,22 +38,32 @@ from dac_tokenize.corpus import (
 )
 from dac_tokenize.corpus.footer import FailedInput
 from dac_tokenize.corpus.tokenizing import NUM_THREADS
-from dac_tokenize.errors import ClipError, CorpusError
+from dac_tokenize.errors import ClipError, CorpusError, UsageError
 from dac_tokenize.process import CodecOptions, tokenizer_for
 from dac_tokenize.references import Reference
 from dac_tokenize.waveform import WaveformOpener, WaveformOptions, audio_to_waveform
 
-if TYPE_CHECKING:
-    from dac_tokenize.tokenizer import DacTokenizer
+__all__ = [
+    "FAILED",
+    "RECORDS",
+    "DecodeAudio",
+    "EncodeAudio",
+    "FinishCorpus",
+    "TokenizeCorpus",
+    "TokenizeShards",
+]
 
 RECORDS = "records"
-FAILED = "failed"
+"""Name of the output of `EncodeAudio` that holds the clips' codes."""
 
-# Enough clips to fill several rows, few enough to hold as waveforms.
+FAILED = "failed"
+"""Name of the output of `EncodeAudio` that holds the clips which gave none."""
+
+# Enough clips to fill several rows of the codec.
 _CLIPS_PER_BATCH = 64
 
 
-class TokenizeCorpus(beam.PTransform):  # type: ignore[misc]
+class TokenizeCorpus(beam.PTransform):
     """Make the corpus that is planned in an output folder: all shards, then the manifest.
 
     Goes at the root of a pipeline. The plan (`dac_tokenize.corpus.open_plan`) must be saved; it
@@ -58,20 +73,27 @@ class TokenizeCorpus(beam.PTransform):  # type: ignore[misc]
 
     Args:
         output: path or URL of the output folder, which all workers can write.
-        codec: how each worker loads the codec that the plan was made for.
+        codec: how each worker loads the codec that the plan was made for; None: the shipped one.
         num_threads: threads of each worker that fetch and decode sound ahead of the codec.
 
     Returns:
-        A PCollection of one element, the manifest as a dict.
+        A PCollection of one element, a dict with the manifest's figures: `plan_fingerprint`,
+        `clips`, `written`, `failed`, `rows`, `num_frames`, `num_tokens`, `num_samples`, `seconds`,
+        `hours`, `size_bytes`.
+
+    >>> with beam.Pipeline() as pipeline:  # doctest: +SKIP
+    ...     pipeline | TokenizeCorpus("gs://bucket/corpus") | beam.Map(print)
     """
 
-    def __init__(self, output: str, codec: CodecOptions, num_threads: int = NUM_THREADS) -> None:
+    def __init__(
+        self, output: str, codec: CodecOptions | None = None, num_threads: int = NUM_THREADS
+    ) -> None:
         super().__init__()
         self._output = output
         self._codec = codec
         self._num_threads = num_threads
 
-    def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[dict[str, Any]]:
+    def expand(self, root: PBegin) -> PCollection[dict[str, Any]]:
         """Build the transform."""
         return (
             root
@@ -83,73 +105,87 @@ class TokenizeCorpus(beam.PTransform):  # type: ignore[misc]
         )
 
 
-class TokenizeShards(beam.PTransform):  # type: ignore[misc]
+class TokenizeShards(beam.PTransform):
     """Encode shards of a saved plan, each into its own file.
 
     Takes numbers of shards, any of them any number of times. Idempotent: a shard that is published
     is not made again.
 
-    Counters (namespace `TokenizeShards`): shards, shards_skipped, clips, clips_failed, audio_ms,
-    num_frames; distributions: read_ms, encode_ms, write_ms of a shard.
+    Counters (namespace `TokenizeShards`): `shards`, `shards_skipped`, `clips`, `clips_failed`,
+    `audio_ms`, `num_frames`; distributions: `read_ms`, `encode_ms`, `write_ms` of a shard. Shards
+    skipped count in `shards_skipped` only.
 
     Args:
         output: path or URL of the output folder.
-        codec: how each worker loads the codec.
+        codec: how each worker loads the codec; None: the shipped one.
         num_threads: threads that fetch and decode ahead.
 
     Returns:
-        A PCollection of `ShardResult`.
+        A PCollection of `dac_tokenize.corpus.ShardResult`.
     """
 
-    def __init__(self, output: str, codec: CodecOptions, num_threads: int = NUM_THREADS) -> None:
+    def __init__(
+        self, output: str, codec: CodecOptions | None = None, num_threads: int = NUM_THREADS
+    ) -> None:
         super().__init__()
-        self._do = _TokenizeShard(output, codec, num_threads)
+        self._do = _TokenizeShard(output, codec or CodecOptions(), num_threads)
 
-    def expand(self, shards: beam.PCollection[int]) -> beam.PCollection[ShardResult]:
+    def expand(self, shards: PCollection[int]) -> PCollection[ShardResult]:
         """Build the transform."""
-        return shards | "TokenizeShard" >> beam.ParDo(self._do).with_output_types(ShardResult)
+        return shards | "TokenizeShard" >> beam.ParDo(self._do)
 
 
-class FinishCorpus(beam.PTransform):  # type: ignore[misc]
+class FinishCorpus(beam.PTransform):
     """Write manifest, failed inputs and dataset card once all shards have their results.
+
+    Idempotent. Of several results for one shard, one counts.
 
     Args:
         output: path or URL of the output folder.
 
     Returns:
-        A PCollection of one element, the manifest as a dict.
+        A PCollection of one element, a dict as from `TokenizeCorpus`.
     """
 
     def __init__(self, output: str) -> None:
         super().__init__()
         self._output = output
 
-    def expand(self, results: beam.PCollection[ShardResult]) -> beam.PCollection[dict[str, Any]]:
+    def expand(self, results: PCollection[ShardResult]) -> PCollection[dict[str, Any]]:
         """Build the transform."""
         return (
             results
-            | "Collect" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
+            | "Collect" >> beam.CombineGlobally(ToListCombineFn())
             | "Finish" >> beam.Map(_finish, self._output)
         )
 
 
-class EncodeAudio(beam.PTransform):  # type: ignore[misc]
+class EncodeAudio(beam.PTransform):
     """Clips to records of codes, in a pipeline of one's own.
 
-    Takes `Reference`s, or dicts with `key`, `audio` (any form that `audio_to_waveform` takes) and,
-    for bare arrays, `sampling_rate`; other entries of a dict are carried into its record. A clip
-    has the same codes however the runner bundles it.
+    Takes `dac_tokenize.Reference`s, or dicts with `key` (text), `audio` (any form that
+    `dac_tokenize.waveform.audio_to_waveform` takes) and, for bare arrays, `sampling_rate` (Hz);
+    other entries of a dict, and a reference's metadata, are carried into the record. A clip has
+    the same codes however the runner orders and bundles it; retries are harmless.
+
+    Counters (namespace `EncodeAudio`): `clips`, `clips_failed`, `audio_ms`.
 
     Args:
-        codec: how each worker loads the codec.
+        codec: how each worker loads the codec; None: the shipped one.
         waveform: how sound is mixed and limited.
 
     Returns:
-        Two PCollections by name: `records`, dicts with `key`, `audio_codes` (uint16 array of shape
-        (num_codebooks, num_frames)), `num_frames`, `num_samples`, `duration_seconds`, `channel`
-        and what was carried; and `failed`, dicts with `key`, `uri`, `stage`, `error`, `message`.
+        Two PCollections by name. `records`: dicts with `key` (``#<channel>`` behind it where
+        channels are split), `audio_codes` (uint16, shape (num_codebooks, num_frames)),
+        `num_frames`, `num_samples` (at the codec's rate), `duration_seconds`, `channel` (None for
+        the mixdown) and what was carried; of a reference also `source_uri` and `offset_seconds`.
+        `failed`: dicts with `key`, `uri`, `stage`, `error`, `message`.
 
-    >>> clips | EncodeAudio(CodecOptions())  # doctest: +SKIP
+    Raises:
+        UsageError: (in the workers) an element is neither, or lacks an entry.
+
+    >>> encoded = clips | EncodeAudio()  # doctest: +SKIP
+    >>> encoded.records | beam.Map(lambda record: record["audio_codes"].shape)  # doctest: +SKIP
     """
 
     def __init__(
@@ -158,7 +194,7 @@ class EncodeAudio(beam.PTransform):  # type: ignore[misc]
         super().__init__()
         self._do = _EncodeClips(codec or CodecOptions(), waveform or WaveformOptions())
 
-    def expand(self, clips: beam.PCollection[Any]) -> Any:
+    def expand(self, clips: PCollection[Any]) -> DoOutputsTuple:
         """Build the transform."""
         return (
             clips
@@ -167,24 +203,28 @@ class EncodeAudio(beam.PTransform):  # type: ignore[misc]
         )
 
 
-class DecodeAudio(beam.PTransform):  # type: ignore[misc]
+class DecodeAudio(beam.PTransform):
     """Records of codes to sound.
 
-    Takes dicts with `audio_codes`, and `num_samples` where the sound is to have its true length.
+    Takes dicts with `audio_codes` (integers, shape (num_codebooks, num_frames)), and `num_samples`
+    where the sound is to have its true length.
 
     Args:
-        codec: how each worker loads the codec.
+        codec: how each worker loads the codec; None: the shipped one.
 
     Returns:
-        A PCollection of the same dicts with `waveform` (float32 array, shape (num_samples,)) and
+        A PCollection of the same dicts with `waveform` (float32, shape (num_samples,)) and
         `sampling_rate` (Hz) added and `audio_codes` taken away.
+
+    Raises:
+        UsageError: (in the workers) an element has no codes, or none that fit the codec.
     """
 
     def __init__(self, codec: CodecOptions | None = None) -> None:
         super().__init__()
         self._do = _DecodeRecords(codec or CodecOptions())
 
-    def expand(self, records: beam.PCollection[dict[str, Any]]) -> beam.PCollection[dict[str, Any]]:
+    def expand(self, records: PCollection[dict[str, Any]]) -> PCollection[dict[str, Any]]:
         """Build the transform."""
         return (
             records
@@ -193,7 +233,7 @@ class DecodeAudio(beam.PTransform):  # type: ignore[misc]
         )
 
 
-def _shard_indices(output: str) -> range:
+def _shard_indices(output: str) -> Iterable[int]:
     return range(_saved_plan(output).num_shards)
 
 
@@ -210,7 +250,9 @@ _MANIFEST_FIGURES = (
     "rows",
     "num_frames",
     "num_tokens",
+    "num_samples",
     "seconds",
+    "hours",
     "size_bytes",
 )
 
@@ -222,24 +264,15 @@ def _saved_plan(output: str) -> Plan:
     return plan
 
 
-class _TokenizeShard(beam.DoFn):  # type: ignore[misc]
+class _TokenizeShard(beam.DoFn):
     """Shard numbers to `ShardResult`s."""
 
     def __init__(self, output: str, codec: CodecOptions, num_threads: int) -> None:
         self._output = output
         self._codec = codec
         self._num_threads = num_threads
-        self._counters = {
-            name: Metrics.counter("TokenizeShards", name)
-            for name in (
-                "shards",
-                "shards_skipped",
-                "clips",
-                "clips_failed",
-                "audio_ms",
-                "num_frames",
-            )
-        }
+        counters = ("shards", "shards_skipped", "clips", "clips_failed", "audio_ms", "num_frames")
+        self._counters = {name: Metrics.counter("TokenizeShards", name) for name in counters}
         self._stages = {
             name: Metrics.distribution("TokenizeShards", f"{name}_ms")
             for name in ("read", "encode", "write")
@@ -249,6 +282,7 @@ class _TokenizeShard(beam.DoFn):  # type: ignore[misc]
         self._plan = _saved_plan(self._output)
 
     def process(self, index: int) -> Iterator[ShardResult]:
+        # Asked before the codec is loaded, which a run with nothing left to do then never is.
         result = published_shard(self._plan, index)
         if result is None:
             result = tokenize_shard(
@@ -256,7 +290,7 @@ class _TokenizeShard(beam.DoFn):  # type: ignore[misc]
                 index,
                 tokenizer_for(self._codec),
                 num_threads=self._num_threads,
-                on_progress=progress.report_clip,
+                on_progress=progress.report_clips,
             )
         else:
             progress.report_skipped(result)
@@ -265,9 +299,10 @@ class _TokenizeShard(beam.DoFn):  # type: ignore[misc]
         yield result
 
     def _count(self, result: ShardResult) -> None:
-        self._counters["shards_skipped" if result.skipped else "shards"].inc()
         if result.skipped:
+            self._counters["shards_skipped"].inc()
             return
+        self._counters["shards"].inc()
         self._counters["clips"].inc(result.clips)
         self._counters["clips_failed"].inc(result.failed)
         self._counters["audio_ms"].inc(round(result.seconds * 1000))
@@ -276,57 +311,74 @@ class _TokenizeShard(beam.DoFn):  # type: ignore[misc]
             distribution.update(round(getattr(result, f"{name}_seconds") * 1000))
 
 
-class _EncodeClips(beam.DoFn):  # type: ignore[misc]
+class _EncodeClips(beam.DoFn):
     """Batches of clips to records and failures."""
 
     def __init__(self, codec: CodecOptions, waveform: WaveformOptions) -> None:
         self._codec = codec
         self._waveform = waveform
+        counters = ("clips", "clips_failed", "audio_ms")
+        self._counters = {name: Metrics.counter("EncodeAudio", name) for name in counters}
 
     def process(self, clips: list[Any]) -> Iterator[Any]:
-        tokenizer = tokenizer_for(self._codec)
-        opened, failures = [], []
         for clip in clips:
-            try:
-                opened.append((clip, self._open(clip, tokenizer.sampling_rate)))
-            except ClipError as error:
-                failures.append((clip, error))
-        for item in tokenizer.encode_stream(blocks for _, blocks in opened):
-            clip = opened[item.index][0]
-            if item.audio_codes is None:
-                assert item.error is not None
-                failures.append((clip, item.error))
-                continue
-            yield _carried(clip) | {
+            _check_clip(clip)
+        tokenizer = tokenizer_for(self._codec)
+        opener = WaveformOpener(tokenizer.sampling_rate, self._waveform)
+        try:
+            encoded = tokenizer.encode_stream(self._blocks(clip, opener) for clip in clips)
+            for index, items in itertools.groupby(encoded, key=lambda item: item.index):
+                yield from self._outputs(clips[index], list(items), tokenizer.sampling_rate)
+        finally:
+            opener.close()
+
+    def _blocks(self, clip: Any, opener: WaveformOpener) -> Iterator[Any]:
+        """Yield a clip's blocks; opened only when the codec asks for them."""
+        if isinstance(clip, Reference):
+            yield from opener(clip).blocks
+        else:
+            yield audio_to_waveform(
+                clip["audio"],
+                opener.sampling_rate,
+                source_sampling_rate=clip.get("sampling_rate"),
+                options=self._waveform,
+            )
+
+    def _outputs(self, clip: Any, items: list[Any], sampling_rate: int) -> Iterator[Any]:
+        """Yield the records of a clip's channels, or the clip as failed."""
+        self._counters["clips"].inc()
+        for item in items:
+            if item.error is not None:
+                self._counters["clips_failed"].inc()
+                yield TaggedOutput(FAILED, _failure(clip, item.error))
+                return
+        self._counters["audio_ms"].inc(round(items[0].num_samples * 1000 / sampling_rate))
+        channels = self._waveform.channels
+        for item in items:
+            carried = _carried(clip)
+            yield carried | {
+                "key": f"{carried['key']}#{item.channel}"
+                if channels == "split"
+                else carried["key"],
                 "audio_codes": item.audio_codes,
                 "num_frames": item.audio_codes.shape[1],
                 "num_samples": item.num_samples,
-                "duration_seconds": item.num_samples / tokenizer.sampling_rate,
-                "channel": None if self._waveform.channels == "mix" else item.channel,
+                "duration_seconds": item.num_samples / sampling_rate,
+                "channel": None if channels == "mix" else item.channel,
             }
-        for clip, error in failures:
-            yield beam.pvalue.TaggedOutput(FAILED, _failure(clip, error))
-
-    def _open(self, clip: Any, sampling_rate: int) -> Iterable[Any]:
-        if isinstance(clip, Reference):
-            return WaveformOpener(sampling_rate, self._waveform)(clip).blocks
-        waveform = audio_to_waveform(
-            clip["audio"],
-            sampling_rate,
-            source_sampling_rate=clip.get("sampling_rate"),
-            options=self._waveform,
-        )
-        return [waveform]
 
 
-class _DecodeRecords(beam.DoFn):  # type: ignore[misc]
+class _DecodeRecords(beam.DoFn):
     """Batches of records to records with sound."""
 
     def __init__(self, codec: CodecOptions) -> None:
         self._codec = codec
 
     def process(self, records: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        tokenizer: DacTokenizer = tokenizer_for(self._codec)
+        for record in records:
+            if not isinstance(record, Mapping) or "audio_codes" not in record:
+                raise UsageError(f"DecodeAudio takes dicts with audio_codes; got {_named(record)}")
+        tokenizer = tokenizer_for(self._codec)
         sounds = tokenizer.decode(
             [record["audio_codes"] for record in records],
             num_samples=[record.get("num_samples") for record in records],
@@ -334,6 +386,25 @@ class _DecodeRecords(beam.DoFn):  # type: ignore[misc]
         for record, waveform in zip(records, sounds, strict=True):
             kept = {name: value for name, value in record.items() if name != "audio_codes"}
             yield kept | {"waveform": waveform, "sampling_rate": tokenizer.sampling_rate}
+
+
+def _check_clip(clip: Any) -> None:
+    if isinstance(clip, Reference):
+        return
+    if not isinstance(clip, Mapping) or not {"key", "audio"} <= clip.keys():
+        raise UsageError(
+            "EncodeAudio takes dac_tokenize.Reference objects, or dicts with key and audio; got "
+            + _named(clip)
+        )
+    if not isinstance(clip["key"], str):
+        raise UsageError(f"EncodeAudio takes keys that are text; got {clip['key']!r}")
+
+
+def _named(element: Any) -> str:
+    """Return what an element is, in a few words."""
+    if isinstance(element, Mapping):
+        return f"a dict with {', '.join(map(str, element)) or 'nothing in it'}"
+    return f"a {type(element).__name__}"
 
 
 def _carried(clip: Any) -> dict[str, Any]:
@@ -351,10 +422,10 @@ def _carried(clip: Any) -> dict[str, Any]:
 def _failure(clip: Any, error: ClipError) -> dict[str, Any]:
     is_reference = isinstance(clip, Reference)
     failed = FailedInput(
-        key=clip.key if is_reference else str(clip.get("key")),
+        key=clip.key if is_reference else clip["key"],
         uri=clip.uri if is_reference else "",
         stage=error.stage,
         error=type(error).__name__,
         message=str(error),
     )
-    return {name: getattr(failed, name) for name in FailedInput.__slots__}
+    return asdict(failed)

@@ -4,13 +4,16 @@ Exit status: 0 all done; 1 the run itself failed; 2 wrong usage; 3 done, but som
 are listed; 130 and 143 stopped by SIGINT and SIGTERM.
 """
 
-import signal
+import os
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
-from dac_tokenize.cli.options import build_parser, parse_options
+from dac_tokenize.cli.options import parse_options
+from dac_tokenize.cli.quiet import quiet_libraries
+from dac_tokenize.cli.stopping import Stopped, stoppable
 from dac_tokenize.errors import DacTokenizeError, UsageError
+
+__all__ = ["EXIT_FAILED", "EXIT_SOME_INPUTS_FAILED", "EXIT_USAGE", "main"]
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -25,36 +28,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status.
+
+    >>> main(["info", "/there/is/none"])
+    1
     """
-    parser = build_parser()
-    signal.signal(signal.SIGTERM, _terminate)
     try:
-        options = parse_options(parser, sys.argv[1:] if arguments is None else arguments)
-        return int(options.run(options))
+        with stoppable(), quiet_libraries():
+            options = parse_options(sys.argv[1:] if arguments is None else list(arguments))
+            return int(options.run(options))
     except UsageError as error:
-        print(f"dac-tokenize: {error}", file=sys.stderr)
-        print("Try 'dac-tokenize --help'.", file=sys.stderr)
+        _say(error)
+        _say("'dac-tokenize --help' and 'dac-tokenize COMMAND --help' list what there is")
         return EXIT_USAGE
-    except DacTokenizeError as error:
-        print(f"dac-tokenize: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except BrokenPipeError:
-        return EXIT_FAILED
-    except _Stopped as stopped:
-        print(f"dac-tokenize: stopped by {stopped}", file=sys.stderr)
-        return 128 + stopped.signal_number
-    except KeyboardInterrupt:
-        print("dac-tokenize: stopped by SIGINT", file=sys.stderr)
-        return 128 + signal.SIGINT
+    # No OSError is a fault of the program: the disk, the network or a folder is.
+    except (DacTokenizeError, BrokenPipeError, OSError) as error:
+        return _failed(error)
+    except Stopped as stopped:
+        _say(stopped)
+        return stopped.exit_status
+    except SystemExit as done:  # --help and --version
+        return int(done.code or 0)
 
 
-class _Stopped(BaseException):
-    """SIGTERM came."""
+def _failed(error: Exception) -> int:
+    if isinstance(error, BrokenPipeError):
+        # Whoever read the output has gone; Python would say so once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    else:
+        _say(error)
+    return EXIT_FAILED
 
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal.Signals(signal_number).name)
-        self.signal_number = signal_number
 
-
-def _terminate(signal_number: int, frame: FrameType | None) -> None:
-    raise _Stopped(signal_number)
+def _say(message: object) -> None:
+    print(f"dac-tokenize: {message}", file=sys.stderr, flush=True)

@@ -1,62 +1,83 @@
 """`dac-tokenize encode`: audio to a corpus of codes."""
 
 import argparse
-import re
+import os
 import sys
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dac_tokenize.cli.options import REQUIRED, is_in_process, runner_of
-from dac_tokenize.errors import CorpusError, UsageError
+from dac_tokenize.cli.options import finite
+from dac_tokenize.errors import DacTokenizeError, UsageError
+
+if TYPE_CHECKING:
+    from dac_tokenize.codec.checkpoint import CodecIdentity
+    from dac_tokenize.corpus import Plan
+    from dac_tokenize.process import CodecOptions
 
 HELP = "encode audio into a corpus of codes"
 DESCRIPTION = (
     "Encode audio into a corpus of DAC codes in Parquet. INPUT is a file, folder or glob, local or "
     "any fsspec URL. A second run with the same options goes on where the first one stopped. "
-    "Options not listed here are Beam's, such as --runner=FlinkRunner."
+    "Options not listed here are Beam's, such as --runner=FlinkRunner; give their values with an "
+    "equals sign."
 )
+REQUIRED = ("inputs", "output")
 TAKES_BEAM = True
-DEFAULTS: dict[str, Any] = {
-    "inputs": REQUIRED,
-    "output": REQUIRED,
-    "model": None,
-    "revision": None,
-    "codebooks": None,
-    "device": "auto",
-    "precision": "float32",
-    "shard_seconds": 3600.0,
-    "channels": "mix",
-    "max_clip_seconds": None,
-    "num_threads": 4,
-    "allow_failures": False,
-}
+
+_FAILED_SHOWN = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to `parser`."""
     add = parser.add_argument
-    add("inputs", nargs="*", metavar="INPUT", help="file, folder or glob, local or an fsspec URL")
+    add(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        default=argparse.SUPPRESS,
+        help="file, folder or glob, local or an fsspec URL",
+    )
     add("--output", metavar="OUT", help="folder of the corpus, local or an fsspec URL")
     add(
         "--model", metavar="M", help="name on the Hub or folder (default: the shipped 16 kHz codec)"
     )
     add("--revision", metavar="R", help="branch, tag or commit on the Hub")
     add("--codebooks", type=int, metavar="N", help="keep the first N codebooks (default: all)")
-    add("--device", metavar="D", help="auto, cpu, cuda or cuda:N (default: auto)")
-    add("--precision", metavar="P", help="float32, tf32, float16 or bfloat16 (default: float32)")
+    add("--device", metavar="D", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add(
+        "--precision",
+        metavar="P",
+        default="float32",
+        help="float32, tf32, float16 or bfloat16 (default: float32)",
+    )
     add(
         "--shard-seconds",
-        type=float,
+        type=finite,
         metavar="S",
+        default=3600.0,
         help="seconds of audio in one output file, by estimate (default: 3600)",
     )
-    add("--channels", metavar="C", help="mix, first or split (default: mix)")
+    add(
+        "--channels",
+        choices=["mix", "first", "split"],
+        default="mix",
+        help="take the mean of all channels, the first, or each as its own row (default: mix)",
+    )
     add(
         "--max-clip-seconds",
-        type=float,
+        type=finite,
         metavar="S",
         help="refuse clips that decode to more than this (default: no limit)",
     )
-    add("--num-threads", type=int, metavar="N", help="threads that decode audio (default: 4)")
+    add(
+        "--num-threads",
+        type=int,
+        metavar="N",
+        default=4,
+        help="threads that decode audio (default: 4)",
+    )
     add(
         "--allow-failures",
         action="store_true",
@@ -67,92 +88,116 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Encode, print a summary, return the exit status."""
     from dac_tokenize.cli import EXIT_SOME_INPUTS_FAILED
-    from dac_tokenize.corpus import PlanRequest, open_plan
-    from dac_tokenize.process import codec_options
+    from dac_tokenize.cli.runners import runner_of
+    from dac_tokenize.cli.running import run_pipeline
+    from dac_tokenize.cli.stopping import Stopped, leave_process
     from dac_tokenize.progress import ProgressDisplay
+
+    _check(options)
+    codec = _codec_options(options)
+    in_process = runner_of(options.beam_options).is_in_process
+    identity = _identity(codec, in_process)
+    if identity.revision is not None and not in_process:
+        codec = replace(codec, revision=identity.revision)  # all workers load the same commit
+    plan = _plan(options, identity)
+    try:
+        with ProgressDisplay(plan, in_process):
+            run_pipeline(plan.output, codec, options.num_threads, options.beam_options)
+    except Stopped as stopped:
+        leave_process(Stopped(stopped.signal_number, _done_so_far(plan)), plan.output)
+    failed = _summarise(plan.output)
+    return EXIT_SOME_INPUTS_FAILED if failed and not options.allow_failures else 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what can be refused before anything large is loaded."""
+    from dac_tokenize import files
+    from dac_tokenize.waveform import as_uri
+
+    if not options.shard_seconds > 0:
+        raise UsageError(f"--shard-seconds is {options.shard_seconds:g}; expected more than 0")
+    if options.num_threads < 1:
+        raise UsageError(f"--num-threads is {options.num_threads}; expected 1 or more")
+    if "" in options.inputs:
+        raise UsageError("an INPUT is empty; expected a file, folder or glob")
+    try:
+        path = files.local_path(as_uri(options.output))
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"--output {options.output} cannot be used: {error}") from error
+    if path is not None and path.exists() and not path.is_dir():
+        raise UsageError(f"--output {options.output} is a file; expected a folder, or none yet")
+
+
+def _codec_options(options: argparse.Namespace) -> "CodecOptions":
+    from dac_tokenize.process import CodecOptions
+
+    model = options.model
+    # A folder is found by workers and later runs wherever they start.
+    if model is not None and Path(model).is_dir():
+        model = os.path.abspath(model)
+    return CodecOptions(
+        model, options.revision, options.codebooks, options.device, options.precision
+    )
+
+
+def _identity(codec: "CodecOptions", in_process: bool) -> "CodecIdentity":
+    """Return the codec's identity; a local run keeps the loaded codec for its worker."""
+    if in_process:
+        from dac_tokenize.process import tokenizer_for
+
+        return tokenizer_for(codec).identity
+    from dac_tokenize.codec.checkpoint import load_checkpoint
+    from dac_tokenize.codec.precision import PRECISIONS
+
+    if codec.precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise UsageError(f"precision is {codec.precision!r}; expected one of {known}")
+    checkpoint = load_checkpoint(codec.model, codec.revision)
+    return checkpoint.identity(codec.num_codebooks, codec.precision)
+
+
+def _plan(options: argparse.Namespace, identity: "CodecIdentity") -> "Plan":
+    """Return the saved plan, or list the inputs and save one."""
+    from dac_tokenize.corpus import PlanRequest, open_plan
     from dac_tokenize.sources import list_references
     from dac_tokenize.waveform import WaveformOptions, as_uri
 
-    _check(options)
-    codec = codec_options(
-        options.model, options.revision, options.codebooks, options.device, options.precision
-    )
-    in_process = is_in_process(options.beam_options)
-    inputs = [options.inputs] if isinstance(options.inputs, str) else options.inputs
     request = PlanRequest(
-        inputs=tuple(as_uri(one) for one in inputs),
-        codec=_identity(codec, in_process),
+        inputs=tuple(as_uri(one) for one in options.inputs),
+        codec=identity,
         waveform=WaveformOptions(
             channels=options.channels, max_clip_seconds=options.max_clip_seconds
         ),
         shard_seconds=options.shard_seconds,
     )
-    output = as_uri(options.output)
-    listing = list_references(inputs)
-    plan = open_plan(output, request, lambda: listing)
+    listing = list_references(options.inputs)
+    plan = open_plan(as_uri(options.output), request, lambda: listing)
     _say_skipped(listing.skipped)
-    with ProgressDisplay(plan, in_process):
-        _run_pipeline(output, codec, options)
-    failed = _summarise(output)
-    return EXIT_SOME_INPUTS_FAILED if failed and not options.allow_failures else 0
+    return plan
 
 
-def _check(options: argparse.Namespace) -> None:
-    if not options.shard_seconds > 0:
-        raise UsageError(f"--shard-seconds is {options.shard_seconds}; expected more than 0")
-    if options.num_threads < 0:
-        raise UsageError(f"--num-threads is {options.num_threads}; expected 0 or more")
-
-
-def _identity(codec: Any, in_process: bool) -> Any:
-    """Return the codec's identity; a local run keeps the loaded codec for its worker."""
-    from dac_tokenize.codec.checkpoint import load_checkpoint
-    from dac_tokenize.process import tokenizer_for
-
-    if in_process:
-        return tokenizer_for(codec).identity
-    checkpoint = load_checkpoint(codec.model, codec.revision)
-    return checkpoint.identity(codec.num_codebooks, codec.precision)
-
-
-def _run_pipeline(output: str, codec: Any, options: argparse.Namespace) -> None:
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    from dac_tokenize.beam import TokenizeCorpus
-
-    runner = runner_of(options.beam_options)
-    try:
-        with beam.Pipeline(
-            runner=runner, options=PipelineOptions(options.beam_options)
-        ) as pipeline:
-            _ = pipeline | TokenizeCorpus(output, codec, options.num_threads)
-    # Beam wraps what a worker raised, in another class for each runner, and puts its text inside.
-    except Exception as error:
-        sentence = sentence_of_worker(str(error))
-        if sentence is None:
-            raise
-        raise CorpusError(sentence) from error
-
-
-def sentence_of_worker(text: str) -> str | None:
-    """Return the sentence of the error of ours that a runner's message holds, if there is one.
-
-    >>> sentence_of_worker("RuntimeError: dac_tokenize.errors.CorpusError: disk full [while ...")
-    'disk full'
-    """
-    found = re.findall(r"dac_tokenize\.errors\.\w+: (.+?)(?: \[while |\n|$)", text)
-    return found[-1].strip() if found else None
-
-
-def _say_skipped(skipped: Any) -> None:
+def _say_skipped(skipped: Mapping[str, int]) -> None:
     if skipped:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
         print(
-            f"dac-tokenize: left out {sum(skipped.values())} files that are not audio by their "
+            f"dac-tokenize: left out {sum(skipped.values()):,} files that are not audio by their "
             f"suffix ({kinds})",
             file=sys.stderr,
         )
+
+
+def _done_so_far(plan: "Plan") -> str:
+    """Return what of a stopped run remains."""
+    from dac_tokenize.corpus import corpus_info
+
+    try:
+        info = corpus_info(plan.output)
+    except (DacTokenizeError, OSError):
+        return ""
+    return (
+        f": {info.shards_done:,} of {info.num_shards:,} shards are done ({info.clips:,} clips, "
+        f"{info.hours:.2f} h) and stay; the same command goes on from there"
+    )
 
 
 def _summarise(output: str) -> int:
@@ -172,6 +217,3 @@ def _summarise(output: str) -> int:
         if info.failed > _FAILED_SHOWN:
             print(f"  and {info.failed - _FAILED_SHOWN:,} more")
     return info.failed
-
-
-_FAILED_SHOWN = 10

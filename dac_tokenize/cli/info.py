@@ -1,19 +1,22 @@
 """`dac-tokenize info`: what a corpus holds."""
 
 import argparse
-from typing import Any
-
-from dac_tokenize.cli.options import REQUIRED
 
 HELP = "say what a corpus holds"
 DESCRIPTION = "Say what a corpus holds: codec, hours, clips, frames, tokens, size, failed inputs."
 TAKES_BEAM = False
-DEFAULTS: dict[str, Any] = {"corpus": REQUIRED}
+REQUIRED = ("corpus",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to `parser`."""
-    parser.add_argument("corpus", nargs="?", metavar="OUT", help="folder of the corpus, or URL")
+    parser.add_argument(
+        "corpus",
+        nargs="?",
+        metavar="CORPUS",
+        default=argparse.SUPPRESS,
+        help="folder of the corpus, or URL",
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,0 +1,129 @@
+"""One pipeline, run to its end on any runner."""
+
+# Beam is annotated in parts only.
+# mypy: allow-untyped-calls
+
+import contextlib
+import re
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineResult
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+from dac_tokenize import errors
+from dac_tokenize.beam import TokenizeCorpus
+from dac_tokenize.cli.quiet import runner_logs
+from dac_tokenize.cli.runners import Runner, runner_of
+from dac_tokenize.cli.stopping import Stopped
+from dac_tokenize.errors import CorpusError, DacTokenizeError
+from dac_tokenize.process import CodecOptions
+
+
+def run_pipeline(
+    output: str, codec: CodecOptions, num_threads: int, beam_options: Sequence[str]
+) -> None:
+    """Make the corpus that is planned in `output`.
+
+    Raises:
+        DacTokenizeError: what a worker raised, or what the runner says.
+        Stopped: a signal came; the job of another runner than the local one is cancelled.
+    """
+    runner = runner_of(beam_options)
+    pipeline = _pipeline(runner, beam_options)
+    _ = pipeline | TokenizeCorpus(output, codec, num_threads)
+    try:
+        with runner_logs(shown=not runner.is_local):
+            if runner.is_local:
+                _in_thread(lambda: pipeline.run().wait_until_finish())
+            else:
+                _wait(pipeline.run())
+    except DacTokenizeError:
+        raise
+    # Beam wraps what a worker raised, in another class for each runner, and puts its text inside.
+    except Exception as error:
+        raise_error_of_worker(str(error), error)
+        if runner.is_local:
+            raise
+        raise CorpusError(_runner_failed(runner, error)) from error
+
+
+def _pipeline(runner: Runner, beam_options: Sequence[str]) -> beam.Pipeline:
+    options = PipelineOptions(list(beam_options))
+    if not runner.is_local or runner.is_in_process:
+        return beam.Pipeline(runner=runner.name, options=options)
+    # Beam's own worker processes would write all that they log to stderr.
+    options.view_as(DirectOptions).direct_running_mode = "in_memory"
+    command = f"{shlex.quote(sys.executable)} -m dac_tokenize.cli.worker"
+    environment = SubprocessSDKEnvironment.from_command_string(command)
+    return beam.Pipeline(runner=FnApiRunner(default_environment=environment), options=options)
+
+
+def _in_thread(run: Callable[[], object]) -> None:
+    """Run what blocks, with this thread free for signals."""
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        # Workers started from here inherit it: Ctrl-C is for this process to handle.
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            run()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work, name="pipeline", daemon=True)
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+
+
+def _wait(result: PipelineResult) -> None:
+    try:
+        result.wait_until_finish()
+    except Stopped:
+        with contextlib.suppress(Exception):
+            result.cancel()
+        raise
+
+
+def raise_error_of_worker(text: str, cause: BaseException | None = None) -> None:
+    r"""Raise the error of ours that a runner's message holds, if there is one.
+
+    Args:
+        text: the message, which holds a traceback somewhere.
+        cause: what is noted as the cause.
+
+    Raises:
+        DacTokenizeError: with the worker's message on one line.
+
+    >>> raise_error_of_worker("x.CorpusError: y\ndac_tokenize.errors.CorpusError: full [while ...")
+    Traceback (most recent call last):
+    ...
+    dac_tokenize.errors.CorpusError: full
+    """
+    found = re.findall(_ERROR_IN_TRACEBACK, text, re.DOTALL)
+    if found:
+        name, message = found[-1]
+        kind = getattr(errors, name, CorpusError)
+        raise kind(" ".join(message.split())) from cause
+
+
+# Up to Beam's note about the step, or the end of the traceback.
+_ERROR_IN_TRACEBACK = (
+    r"dac_tokenize\.errors\.(\w+): (.+?)"
+    r"(?= \[while |\n\nDuring handling|\n\nThe above exception|\nTraceback |\Z)"
+)
+
+
+def _runner_failed(runner: Runner, error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    last = lines[-1] if lines else type(error).__name__
+    return f"the pipeline failed on {runner.name}: {last}"

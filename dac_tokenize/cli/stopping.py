@@ -1,0 +1,113 @@
+"""What SIGINT and SIGTERM do: the run ends at once, clean, and can go on later.
+
+Nothing that is published is ever half written, so a run may be stopped anywhere. Beam's threads
+cannot be interrupted; a process that runs a pipeline is therefore left without waiting for them.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from dac_tokenize import files
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SECONDS_TO_DIE = 5.0
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM came."""
+
+    def __init__(self, signal_number: int, done: str = "") -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}{done}")
+        self.signal_number = signal_number
+        self.exit_status = 128 + signal_number
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Raise `Stopped` in the main thread when the first signal comes; a second one kills."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _raise) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _raise(number: int, frame: FrameType | None) -> NoReturn:
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_DFL)
+    raise Stopped(number)
+
+
+def leave_process(stopped: Stopped, output: str) -> NoReturn:
+    """End this process and its workers, and remove their temporary files.
+
+    Args:
+        stopped: what it says goes to stderr.
+        output: path or URL of the output folder.
+    """
+    _kill(_descendants(os.getpid()))
+    folders = [output, files.join(output, "data"), files.join(output, "_plan")]
+    files.sweep(*folders)
+    _remove_own(folders)
+    print(f"dac-tokenize: {stopped}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(stopped.exit_status)
+
+
+def _remove_own(urls: list[str]) -> None:
+    """Remove this process's temporary files, which `files.sweep` leaves alone."""
+    name = files.temporary_path(files.join(tempfile.gettempdir(), "x")).name
+    mark = name[name.index(".tmp-") :].rpartition("-")[0] + "-"
+    folders = [files.local_path(url) for url in urls] + [Path(tempfile.gettempdir())]
+    for folder in folders:
+        for path in folder.glob(f".*{mark}*") if folder is not None else ():
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _descendants(process: int) -> list[int]:
+    """Return the processes that one started, and those that these did; none without /proc."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # The program's name stands in brackets and may hold anything.
+            parent = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found = list(children.get(process, []))
+    for child in found:  # grows while it is gone through
+        found += children.get(child, [])
+    return found
+
+
+def _kill(processes: list[int]) -> None:
+    for process in processes:
+        with contextlib.suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+    deadline = time.monotonic() + _SECONDS_TO_DIE
+    while any(map(_is_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _is_alive(process: int) -> bool:
+    with contextlib.suppress(OSError):
+        os.waitpid(process, os.WNOHANG)
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,11 @@
+"""A worker process of the local runner: Beam's own, with only our words on the terminal."""
+
+import sys
+
+from dac_tokenize.cli.quiet import quiet_libraries
+
+if __name__ == "__main__":
+    with quiet_libraries():
+        from apache_beam.runners.worker.sdk_worker_main import main
+
+        main(sys.argv)
