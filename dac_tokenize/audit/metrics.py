@@ -71,7 +71,7 @@ def si_sdr(reference: Samples, estimate: Samples) -> float:
     As in https://arxiv.org/abs/1811.02508.
 
     >>> round(si_sdr(np.float32([1, -1, 1, -1]), np.float32([2, -2, 2, -1])), 2)
-    18.45
+    13.89
     """
     target = reference.astype(np.float64) - np.mean(reference, dtype=np.float64)
     found = estimate.astype(np.float64) - np.mean(estimate, dtype=np.float64)
@@ -97,7 +97,7 @@ def log_mel(samples: Samples, sampling_rate: int) -> npt.NDArray[np.float32]:
     size = mel_window(sampling_rate)
     magnitudes = _magnitudes(samples, size, "constant", 0.0)
     mel = mel_filters(sampling_rate) @ magnitudes
-    return (20 * np.log10(np.maximum(mel, MEL_FLOOR))).astype(np.float32)
+    return np.asarray(20 * np.log10(np.maximum(mel, MEL_FLOOR)), np.float32)
 
 
 def mel_window(sampling_rate: int) -> int:
@@ -114,7 +114,7 @@ def mel_filters(sampling_rate: int) -> npt.NDArray[np.float32]:
     """Return Slaney's mel filters, shape (`MEL_BANDS`, bins)."""
     from transformers.audio_utils import mel_filter_bank
 
-    filters = mel_filter_bank(
+    filters: Any = mel_filter_bank(
         num_frequency_bins=mel_window(sampling_rate) // 2 + 1,
         num_mel_filters=_bands(sampling_rate),
         min_frequency=0.0,
