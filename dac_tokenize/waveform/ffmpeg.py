@@ -11,6 +11,7 @@ import numpy as np
 from dac_tokenize.errors import AudioError
 from dac_tokenize.waveform.fetch import SourceFile
 from dac_tokenize.waveform.options import Samples
+from dac_tokenize.waveform.reader import read_up_to
 from dac_tokenize.waveform.stores import source_errors
 
 if TYPE_CHECKING:
@@ -140,14 +141,12 @@ class FfmpegReader:
                     f"only {num_frames} could be decoded"
                 )
 
-    def seek(self, frame: int) -> None:
-        """Goes to a frame; decodes up to it."""
+    def seek(self, frame: int) -> int:
+        """Goes to a frame; decodes up to it. Gives the frame reached."""
         if frame < self._position:
             self._close_container()
             self._open()
-        while self._position < frame:
-            if not len(self.read(min(frame - self._position, 2**16))):
-                return
+        return read_up_to(self, frame, self._position)
 
     def read(self, num_frames: int) -> Samples:
         """Reads at most so many frames: float32 (num_frames, num_channels); none at the end."""

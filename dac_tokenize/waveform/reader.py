@@ -22,14 +22,28 @@ class SoundReader(Protocol):
     num_channels: int
     num_frames: int | None
 
-    def seek(self, frame: int) -> None:
-        """Goes to a frame."""
+    def seek(self, frame: int) -> int:
+        """Goes to a frame; gives the frame reached, an earlier one where the sound ends before."""
 
     def read(self, num_frames: int) -> Samples:
         """Reads at most so many frames: float32 (num_frames, num_channels); none at the end."""
 
     def close(self) -> None:
         """Closes the file under it."""
+
+
+def read_up_to(reader: SoundReader, frame: int, position: int) -> int:
+    """Reads on from a position to a frame, and throws away what is between.
+
+    Returns:
+        The frame reached: an earlier one where the sound ends before.
+    """
+    while position < frame:
+        frames = reader.read(min(frame - position, block_frames(reader)))
+        if not len(frames):
+            break
+        position += len(frames)
+    return position
 
 
 def check_header(sampling_rate: int, num_channels: int) -> None:
@@ -80,8 +94,9 @@ def read_segment(
     start, stop = segment_frames(offset_seconds, duration_seconds, rate, reader.num_frames)
     limit = None if max_seconds is None else int(max_seconds * rate)
     _check_limit(stop, start, limit, rate)
-    reader.seek(start)
-    position = start
+    position = reader.seek(start)
+    if position < start:
+        segment_frames(offset_seconds, duration_seconds, rate, position)
     while stop is None or position < stop:
         wanted = block_frames(reader)
         frames = reader.read(wanted if stop is None else min(wanted, stop - position))

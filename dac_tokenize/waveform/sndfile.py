@@ -11,14 +11,16 @@ import soundfile
 from dac_tokenize.errors import AudioError
 from dac_tokenize.waveform.containers import Promise, find_promise, ogg_is_complete
 from dac_tokenize.waveform.fetch import SourceFile
+from dac_tokenize.waveform.mpeg import PRETENDED_GROWTH, unpromised_mp3_end
 from dac_tokenize.waveform.options import Samples
-from dac_tokenize.waveform.reader import block_frames
+from dac_tokenize.waveform.reader import read_up_to
 from dac_tokenize.waveform.stores import source_errors
 
 SAMPLE_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3}
 SAMPLE_BYTES |= {"PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 FORWARD_SECONDS = 10  # so far ahead, reading on is cheaper than a new start
 UNKNOWN_LENGTH = 2**62  # libsndfile's count for a stream that does not tell its length
+PRETENDED_TAIL_BYTES = 1024
 UNRECOGNISED = (1, 4)  # libsndfile's codes for a format or an encoding that it does not know
 
 
@@ -31,11 +33,17 @@ class GuardedFile:
 
     An exception there would be printed and forgotten, and the file would seem to end.
     Here it is kept, for the reader to raise.
+
+    Args:
+        source: the sound.
+        mp3_end: where MP3 of unknown length ends: the file then pretends to be longer, so that
+            libsndfile reads all of it.
     """
 
-    def __init__(self, source: SourceFile) -> None:
+    def __init__(self, source: SourceFile, mp3_end: int | None = None) -> None:
         self._file = source.file
-        self._size = source.size_bytes
+        self._end = source.size_bytes if mp3_end is None else mp3_end
+        self._size = self._end if mp3_end is None else mp3_end * PRETENDED_GROWTH
         self._position = 0
         self.error: Exception | None = None
 
@@ -53,9 +61,12 @@ class GuardedFile:
         """Reads at the position; nothing once an error has happened."""
         if self.error is not None:
             return b""
+        if self._end < self._size - PRETENDED_TAIL_BYTES <= self._position:
+            self._position += num_bytes  # where libsndfile looks for tags: there are none
+            return bytes(num_bytes)
         try:
             self._file.seek(self._position)
-            data = self._file.read(max(0, min(num_bytes, self._size - self._position)))
+            data = self._file.read(max(0, min(num_bytes, self._end - self._position)))
         except Exception as error:
             self.error = error
             return b""
@@ -93,11 +104,17 @@ class SndfileReader:
         # before libsndfile has the file: a local one's position is shared with it
         promise = find_promise(source.file, source.size_bytes)
         self._is_complete = ogg_is_complete(source.file, source.size_bytes)
+        self._mp3_end = unpromised_mp3_end(source.file, source.size_bytes)
         self._sound = self._start()
+        if self._mp3_end is not None and self._sound.format != "MP3":
+            self._sound.close()
+            self._mp3_end = None
+            self._sound = self._start()
         self.sampling_rate = int(self._sound.samplerate)
         self.num_channels = int(self._sound.channels)
         frames = int(self._sound.frames)
-        self.num_frames = frames if frames < UNKNOWN_LENGTH else None
+        is_known = self._mp3_end is None and frames < UNKNOWN_LENGTH
+        self.num_frames = frames if is_known else None
         if not self._is_complete:
             raise AudioError("the data is cut short: its last Ogg page is not the stream's end")
         if promise is not None and self.num_frames is not None:
@@ -106,11 +123,11 @@ class SndfileReader:
     def _start(self) -> Any:
         """Opens the file at its first frame."""
         handle: Any
-        if self._source.is_local:
+        if self._source.is_local and self._mp3_end is None:
             handle = os.dup(self._source.file.fileno())
             os.lseek(handle, 0, os.SEEK_SET)
         else:
-            handle = self._guard = GuardedFile(self._source)
+            handle = self._guard = GuardedFile(self._source, self._mp3_end)
         self._position = 0
         try:
             return _ForwardFile(handle)
@@ -133,29 +150,28 @@ class SndfileReader:
             # libsndfile takes what follows the sound in some containers for more of it
             self.num_frames = min(found, promise.sound_bytes // sample_bytes // self.num_channels)
 
-    def seek(self, frame: int) -> None:
+    def seek(self, frame: int) -> int:
         """Goes to a frame, so that what follows is what a pass from the start would give.
 
         libsndfile's own seeking gives that for most formats, but not for all: in MP3 the frames
         after a seek are damaged, and in Ogg those of a decoder that has read before. So MP3,
         like the few formats that cannot seek, is decoded from the start, and Ogg from one second
         ahead by a fresh decoder.
+
+        Returns:
+            The frame reached: an earlier one where the sound ends before.
         """
         ahead = frame - self._position
-        if ahead == 0:
-            return
         if self._sound.format == "OGG":
-            if not 0 < ahead <= FORWARD_SECONDS * self.sampling_rate:
+            if not 0 <= ahead <= FORWARD_SECONDS * self.sampling_rate:
                 self._sound = self._start()
                 self._jump(max(0, frame - self.sampling_rate))
         elif self._sound.subtype.startswith("MPEG") or not self._sound.can_seek():
             if ahead < 0:
                 self._sound = self._start()
-        else:
+        elif ahead:
             self._jump(frame)
-        while self._position < frame:
-            if not len(self.read(min(frame - self._position, block_frames(self)))):
-                return
+        return read_up_to(self, frame, self._position)
 
     def _jump(self, frame: int) -> None:
         with self._decoding():
@@ -179,7 +195,7 @@ class SndfileReader:
             yield
         except soundfile.LibsndfileError as error:
             self._raise_source_error()
-            raise AudioError(f"the data is damaged: {error.error_string}") from error
+            raise AudioError(f"the data is damaged or cut short: {error.error_string}") from error
         self._raise_source_error()
 
     def _raise_source_error(self) -> None:
