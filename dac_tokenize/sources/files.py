@@ -16,7 +16,7 @@ from dac_tokenize.sources.suffixes import (
     is_container,
     suffix_of,
 )
-from dac_tokenize.waveform.stores import FileSystems
+from dac_tokenize.waveform.stores import FileSystems, is_transient, with_retries
 
 HIDDEN = "(hidden)"
 NO_SUFFIX = "(no suffix)"
@@ -75,7 +75,8 @@ class FileLister:
 
     def _glob(self, filesystem: Any, path: str) -> Iterator[tuple[str, int | None]]:
         root = plain_folder(path)
-        for name, info in sorted(filesystem.glob(path, detail=True).items()):
+        found = with_retries(lambda: filesystem.glob(path, detail=True))
+        for name, info in sorted(found.items()):
             if any(part.startswith(".") for part in name[len(root) :].split("/")):
                 self._skipped[HIDDEN] += 1
             elif not _is_folder(info) and (is_container(name) or self._is_audio(name)):
@@ -107,7 +108,7 @@ class FileLister:
 def _sorted_entries(filesystem: Any, folder: str) -> list[tuple[str, str, dict[str, Any]]]:
     """Lists a folder so that a walk over it gives keys in the order of plain strings."""
     try:
-        infos = filesystem.ls(folder, detail=True)
+        infos = with_retries(lambda: filesystem.ls(folder, detail=True))
     except PermissionError as error:
         raise PlanError(f"no permission to list the folder {folder}") from error
     except OSError as error:
@@ -127,8 +128,10 @@ def _is_folder(info: dict[str, Any]) -> bool:
 
 def _info(filesystem: Any, path: str, uri: str) -> dict[str, Any] | None:
     try:
-        return dict(filesystem.info(path))
-    except FileNotFoundError:
+        return dict(with_retries(lambda: filesystem.info(path)))
+    except FileNotFoundError as error:
+        if is_transient(error):
+            raise PlanError(f"cannot look at {uri}: {error.__cause__!r}") from error
         return None
     except PermissionError as error:
         raise PlanError(f"no permission to look at {uri}") from error

@@ -1,5 +1,6 @@
 """Lhotse's JSON lines: cuts, recordings, and supervisions beside their recordings."""
 
+import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -70,7 +71,8 @@ class LhotseReader:
                 f"{self._found.uri} names recordings, but there is no {other.uri} that says where "
                 "they are; lhotse writes them as ..._recordings_... beside ..._supervisions_..."
             )
-        with other.open(compression="gzip" if other.path.endswith(".gz") else None) as file:
+        with other.open() as raw:
+            file = gzip.GzipFile(fileobj=raw) if other.path.endswith(".gz") else raw
             for line in file:
                 yield json.loads(line)
 

@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import gzip
 import io
 import itertools
 import json
@@ -38,7 +39,8 @@ def list_manifest(found: Found) -> Iterator[Reference]:
     Raises:
         PlanError: the manifest as a whole cannot be read, or has no column of paths.
     """
-    with found.open(compression="gzip" if found.path.endswith(".gz") else None) as file:
+    with found.open() as raw:
+        file = gzip.GzipFile(fileobj=raw) if found.path.endswith(".gz") else io.BufferedReader(raw)
         try:
             text = _as_text(file)
             if plain_suffix_of(found.path) in (".csv", ".tsv"):

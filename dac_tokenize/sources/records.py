@@ -11,7 +11,8 @@ from typing import Any
 from dac_tokenize.errors import ClipError, SourceError
 from dac_tokenize.locators import Fault, dump_locator
 from dac_tokenize.references import Reference
-from dac_tokenize.waveform.stores import with_retries
+from dac_tokenize.waveform.fetch import SpanFile
+from dac_tokenize.waveform.stores import is_url, with_retries
 
 # the corpus's own columns: a metadata column of such a name is carried as source_<name>
 RESERVED_NAMES = frozenset(
@@ -39,8 +40,11 @@ class Found:
     path: str
 
     def open(self, **options: Any) -> Any:
-        """Opens it for reading bytes."""
-        return with_retries(lambda: self.filesystem.open(self.path, "rb", **options))
+        """Opens it for reading bytes; what is read of a remote file is tried again."""
+        file = with_retries(lambda: self.filesystem.open(self.path, "rb", **options))
+        if self.size_bytes is None or not is_url(self.uri) or not file.seekable():
+            return file
+        return SpanFile(file, 0, self.size_bytes, self.uri)
 
     def sibling(self, name: str) -> "Found":
         """Gives another file of the same folder."""

@@ -100,6 +100,12 @@ class SpanFile(io.RawIOBase):
         self._position += wanted
         return data
 
+    def readinto(self, buffer: Any) -> int:
+        """Reads into a buffer; gives how many bytes."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
     def _read_at(self, position: int, num_bytes: int) -> bytes:
         self._file.seek(position)
         data = b""
