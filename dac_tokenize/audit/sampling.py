@@ -6,12 +6,13 @@ into shards, and a larger sample holds the smaller one's luckiest rows.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import heapq
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dac_tokenize import files
 from dac_tokenize.audit.usage import duration_bin
@@ -135,13 +136,19 @@ def _luck(key: str, seed: int) -> int:
 
 def _all_rows(plan: Plan) -> Iterator[tuple[Pick, float]]:
     rate = plan.request.codec.sampling_rate
+    for shard, file in _readable(plan):
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=["key", "num_samples"])
+            pairs = zip(*(column.to_pylist() for column in table.columns), strict=True)
+            for row, (key, samples) in enumerate(pairs):
+                yield Pick(shard, group, row, key), samples / rate
+
+
+def _readable(plan: Plan) -> Iterator[tuple[int, Any]]:
+    """Yield the shards that are there and can be read; the checks of all rows tell the others."""
     for shard in published(plan):
-        with open_parquet(plan.shard_url(shard)) as file:
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=["key", "num_samples"])
-                pairs = zip(*(column.to_pylist() for column in table.columns), strict=True)
-                for row, (key, samples) in enumerate(pairs):
-                    yield Pick(shard, group, row, key), samples / rate
+        with contextlib.suppress(OSError, ValueError), open_parquet(plan.shard_url(shard)) as file:
+            yield shard, file
 
 
 def published(plan: Plan) -> Iterator[int]:
@@ -153,11 +160,7 @@ def published(plan: Plan) -> Iterator[int]:
 
 
 def _num_rows(plan: Plan) -> int:
-    total = 0
-    for shard in published(plan):
-        with open_parquet(plan.shard_url(shard)) as file:
-            total += file.metadata.num_rows
-    return total
+    return sum(file.metadata.num_rows for _, file in _readable(plan))
 
 
 def _by_keys(plan: Plan, keys: Collection[str]) -> list[Pick]:

@@ -140,15 +140,20 @@ def _rows(url: str) -> Iterator[dict[str, Any]]:
 
 def _check_file(scan: ShardScan, plan: Plan, index: int, seen: list[dict[str, Any]]) -> None:
     url, where = plan.shard_url(index), plan.shard_name(index)
-    footer = load_footer(url)
+    failed: set[str] = set()
     counted = {
         "rows": scan.rows,
         "num_frames": scan.num_frames,
         "num_tokens": int(scan.counts.sum()),
         "num_samples": scan.num_samples,
     }
-    scan.findings.extend(check_footer(footer, plan, index, _schema_codec(url), counted))
-    failed = {failure.key for failure in footer.failures}
+    try:
+        footer = load_footer(url)
+    except CorpusError as error:
+        scan.findings.add(Finding("footer", "", where, str(error)))
+    else:
+        scan.findings.extend(check_footer(footer, plan, index, _schema_codec(url), counted))
+        failed = {failure.key for failure in footer.failures}
     split = plan.request.waveform.channels == "split"
     scan.findings.extend(check_against_plan(seen, load_shard(plan, index), failed, split, where))
 
