@@ -102,8 +102,11 @@ def is_transient(error: BaseException) -> bool:
 
 def _root(error: BaseException) -> BaseException:
     """Gives the error behind a "not found", which fsspec says of whatever http server fails."""
-    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
-        return error.__cause__
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and cause is not None:
+        from_http = type(cause).__module__.startswith("aiohttp")
+        if from_http or isinstance(cause, TimeoutError | ConnectionError):
+            return cause
     return error
 
 
