@@ -19,7 +19,7 @@ def quiet_libraries() -> Iterator[None]:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("dac-tokenize: %(message)s"))
+    handler.setFormatter(_OneLine())
     handler.addFilter(_is_shown)
     root = logging.getLogger()
     # With a handler in place, `logging.warning` of a library installs none of its own.
@@ -33,24 +33,38 @@ def quiet_libraries() -> Iterator[None]:
         root.removeHandler(handler)
 
 
+class _OneLine(logging.Formatter):
+    """Formats what a record says, without the traceback that may be with it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's first line."""
+        text = record.getMessage()
+        if record.name.split(".")[0] != _OURS:
+            text = (text.splitlines() or [""])[0]
+        return f"dac-tokenize: {text}"
+
+
 def _is_shown(record: logging.LogRecord) -> bool:
-    return record.name.split(".")[0] == _OURS or _runner_logs_are_shown
+    if record.name.split(".")[0] == _OURS:
+        return record.levelno >= logging.WARNING
+    return _runner_logs_are_shown and record.name.startswith(_RUNNERS)
 
 
+# They say where a job can be watched and what state it is in.
+_RUNNERS = ("apache_beam.runners.portability.portable_runner", "apache_beam.runners.dataflow")
 _runner_logs_are_shown = False
 
 
 @contextmanager
 def runner_logs(shown: bool) -> Iterator[None]:
-    """Show what a runner logs, such as where its job can be watched, within the block."""
+    """Show what a runner says about its job within the block."""
     global _runner_logs_are_shown
-    root = logging.getLogger()
-    level = root.level
+    level = logging.getLogger().level
     _runner_logs_are_shown = shown
     if shown:
-        root.setLevel(logging.INFO)
+        logging.getLogger().setLevel(logging.INFO)
     try:
         yield
     finally:
-        root.setLevel(level)
+        logging.getLogger().setLevel(level)
         _runner_logs_are_shown = False

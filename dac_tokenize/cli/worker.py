@@ -8,4 +8,4 @@ if __name__ == "__main__":
     with quiet_libraries():
         from apache_beam.runners.worker.sdk_worker_main import main
 
-        main(sys.argv)
+        main(sys.argv)  # type: ignore[no-untyped-call]
