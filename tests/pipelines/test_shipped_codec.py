@@ -382,7 +382,7 @@ def test_table_has_a_row_per_number_of_codebooks():
         "codec": {"sampling_rate": 16000, "hop_length": 320},
         "codebook_size": 1024,
         "entries_used": [1024, 512],
-        "encode_times_real_time": {"DacModel": 80.0},
+        "encode_times_real_time": {"DacModel": {"clock": 80.0, "core": 50.0}},
         "environment": {"threads": 2},
     }
     table = format_table(report)
