@@ -152,6 +152,14 @@ def publish_bytes(data: bytes, url: str) -> None:
         path.write_bytes(data)
 
 
+def remove(url: str) -> None:
+    """Remove a file; no harm where there is none."""
+    store, path = open_store(url)
+    with contextlib.suppress(FileNotFoundError):
+        store.rm_file(path)
+    store.invalidate_cache(path)
+
+
 def temporary_path(url: str) -> Path:
     """Return a new local path, named for this process, where the file for `url` may be written.
 
@@ -232,6 +240,13 @@ def sweep(*urls: str) -> list[str]:
                 _remove(folder / name)
                 removed.append(str(folder / name))
     return removed
+
+
+def is_living_temporary(folder: str, name: str) -> bool:
+    """Tell whether a name in a folder is a temporary file that `sweep` would leave alone."""
+    match = _TEMPORARY.search(name)
+    path = local_path(join(folder, name))
+    return match is not None and path is not None and not _is_abandoned(path, match)
 
 
 def _is_abandoned(path: Path, match: re.Match[str]) -> bool:

@@ -137,14 +137,22 @@ def load_footer(url: str) -> ShardFooter:
     """
     try:
         with open_parquet(url) as file:
-            rows = file.metadata.num_rows
-            entries = dict(file.metadata.metadata or {})
+            return footer_of(file, url)
     except FileNotFoundError as error:
         raise CorpusError(f"{url} is missing") from error
     except (OSError, ValueError, EOFError) as error:
         raise CorpusError(f"{url} is no readable Parquet file: {error}") from error
+
+
+def footer_of(file: Any, url: str) -> ShardFooter:
+    """Return what a shard that is open as a `pyarrow` ParquetFile says of itself.
+
+    Raises:
+        CorpusError: it is no shard of this package, or its footer does not fit its rows.
+    """
+    rows = file.metadata.num_rows
     try:
-        footer = _parse_footer(url, entries)
+        footer = _parse_footer(url, dict(file.metadata.metadata or {}))
     except (ValueError, TypeError, KeyError) as error:
         raise CorpusError(f"{url} has a damaged footer: {error}") from error
     if footer.stats.rows != rows:

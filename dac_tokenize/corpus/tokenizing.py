@@ -90,6 +90,7 @@ def tokenize_shard(
     *,
     num_threads: int = NUM_THREADS,
     on_progress: OnProgress | None = None,
+    anew: bool = False,
 ) -> ShardResult:
     """Encode one shard and publish its file, unless it is there already.
 
@@ -103,6 +104,7 @@ def tokenize_shard(
         tokenizer: the codec that the plan was made for.
         num_threads: threads that fetch and decode ahead.
         on_progress: called after every clip, or once for a shard that is skipped.
+        anew: make the shard even where it is there; the new file takes the old one's place.
 
     Returns:
         What the shard holds.
@@ -112,7 +114,7 @@ def tokenize_shard(
         CorpusError: the plan is damaged, the file cannot be written, or memory ran out.
     """
     plan.check_request(replace(plan.request, codec=tokenizer.identity))
-    if (result := published_shard(plan, index)) is not None:
+    if not anew and (result := published_shard(plan, index)) is not None:
         if on_progress is not None:
             progress = ShardProgress(index, result.clips, result.failed, result.seconds, True)
             on_progress(progress)
