@@ -27,7 +27,7 @@ REPORT_NAME = "report.json"
 CLIPS_NAME = "clips.parquet"
 PAGE_NAME = "report.html"
 
-PAGE_SECONDS = 15.0
+PAGE_SECONDS = 10.0
 """Seconds of a clip that the page plays."""
 
 _EXPLAINED = 200
