@@ -92,8 +92,8 @@ def read_segment(
     """
     rate = reader.sampling_rate
     start, stop = segment_frames(offset_seconds, duration_seconds, rate, reader.num_frames)
-    limit = None if max_seconds is None else int(max_seconds * rate)
-    _check_limit(stop, start, limit, rate)
+    if stop is not None:
+        check_limit(stop - start, rate, max_seconds)
     position = reader.seek(start)
     if position < start:
         segment_frames(offset_seconds, duration_seconds, rate, position)
@@ -104,16 +104,21 @@ def read_segment(
             break
         check_finite(frames, position, rate)
         position += len(frames)
-        _check_limit(position, start, limit, rate)
+        check_limit(position - start, rate, max_seconds)
         yield frames
     _check_end(position, start, stop, reader, duration_seconds)
 
 
-def _check_limit(stop: int | None, start: int, limit: int | None, rate: int) -> None:
-    if stop is not None and limit is not None and stop - start > limit:
+def check_limit(num_frames: int, sampling_rate: int, max_seconds: float | None) -> None:
+    """Refuses clips that are too long.
+
+    Raises:
+        AudioError: there are more frames than the limit allows.
+    """
+    if max_seconds is not None and num_frames > max_seconds * sampling_rate:
         raise AudioError(
-            f"the clip lasts {(stop - start) / rate:g} s or more; "
-            f"max_clip_seconds allows {limit / rate:g} s"
+            f"the clip lasts {num_frames / sampling_rate:g} s or more; "
+            f"max_clip_seconds allows {max_seconds:g} s"
         )
 
 

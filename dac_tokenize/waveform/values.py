@@ -20,7 +20,7 @@ from dac_tokenize.waveform.opening import (
     read_whole,
 )
 from dac_tokenize.waveform.options import Samples, WaveformOptions
-from dac_tokenize.waveform.reader import MAX_CHANNELS, check_finite
+from dac_tokenize.waveform.reader import MAX_CHANNELS, check_finite, check_header, check_limit
 from dac_tokenize.waveform.resample import resample_array
 
 PCM_SCALES = {"int16": 2.0**15, "int32": 2.0**31}
@@ -101,7 +101,11 @@ def _from_bytes(data: bytes, rate: int, options: WaveformOptions) -> Samples:
 def _from_array(value: Any, source_rate: int, rate: int, options: WaveformOptions) -> Samples:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-    array = np.asarray(value)
+    check_header(source_rate, num_channels=1)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise AudioError(f"found no array: {error}; expected rows of one length") from error
     if array.dtype.name in PCM_SCALES:
         array = array / PCM_SCALES[array.dtype.name]
     elif not np.issubdtype(array.dtype, np.floating):
@@ -116,6 +120,7 @@ def _from_array(value: Any, source_rate: int, rate: int, options: WaveformOption
         )
     if frames.size == 0:
         raise AudioError("found an array without samples; expected at least one")
+    check_limit(len(frames), source_rate, options.max_clip_seconds)
     check_finite(frames, 0, source_rate)
     samples = resample_array(apply_policy(frames, options.channels), source_rate, rate)
     check_not_empty(len(samples), source_rate, rate)

@@ -196,7 +196,7 @@ def work(first: int, last: int, progress_path: str) -> None:
     seeds()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libmpg123 writes about every damaged frame
     _limit_memory()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_bytes()
     outcomes: Counter[str] = Counter()
     with open(progress_path, "r+b") as file, mmap.mmap(file.fileno(), 8) as progress:
         for number in range(first, last):
@@ -211,8 +211,13 @@ def work(first: int, last: int, progress_path: str) -> None:
                     flush=True,
                 )
         progress[:] = struct.pack("<Q", last)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"outcomes": outcomes, "grown_bytes": (after - before) * 1024}))
+    print(json.dumps({"outcomes": outcomes, "grown_bytes": _peak_bytes() - before}))
+
+
+def _peak_bytes() -> int:
+    with open("/proc/self/status") as file:
+        lines = dict(line.split(":", 1) for line in file)
+    return int(lines["VmHWM"].split()[0]) * 1024
 
 
 def _sabotage(number: int) -> None:
