@@ -22,7 +22,7 @@ from dac_tokenize.beam import TokenizeCorpus
 from dac_tokenize.cli.quiet import runner_logs
 from dac_tokenize.cli.runners import Runner, runner_of
 from dac_tokenize.cli.stopping import Stopped
-from dac_tokenize.errors import CorpusError, DacTokenizeError
+from dac_tokenize.errors import CorpusError
 from dac_tokenize.process import CodecOptions
 
 
@@ -44,11 +44,11 @@ def run_pipeline(
                 _in_thread(lambda: pipeline.run().wait_until_finish())
             else:
                 _wait(pipeline.run())
-    except DacTokenizeError:
-        raise
-    # Beam wraps what a worker raised, in another class for each runner, and puts its text inside.
+    # Beam wraps what a worker raised, in another class for each runner, and puts its text inside;
+    # or raises the same class, with a note about the step in its text.
     except Exception as error:
-        raise_error_of_worker(str(error), error)
+        name = f"{type(error).__module__}.{type(error).__name__}"
+        raise_error_of_worker(f"{name}: {error}", error)
         if runner.is_local:
             raise
         raise CorpusError(_runner_failed(runner, error)) from error

@@ -156,7 +156,7 @@ def _folder_name(part: str, suffix: str) -> str:
 def _safe_name(part: str) -> str:
     """Return one component of a path, percent-encoded where it could do harm."""
     name = quote(part, safe=" ()[]{},;=+@#!'&$", errors="surrogatepass")
-    if name.startswith(".") or _DEVICE.match(name):
+    if name.startswith((".", "~")) or _DEVICE.match(name):
         name = f"%{ord(name[0]):02X}{name[1:]}"
     return _cut(name, part) if len(name) > _MAX_NAME_BYTES else name or "%"
 
