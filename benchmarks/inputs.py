@@ -2,8 +2,8 @@
 
     python -m benchmarks.inputs [--hours 10] [--folder FOLDER]
 
-makes both files of each format, reads each in a process of its own through the prefetching pool, as a
-corpus run does, and prints by how much the process grew. Needs 5 GB in FOLDER.
+makes both files of each format, reads each in a process of its own through the prefetching pool,
+as a corpus run does, and prints by how much the process grew. Needs 5 GB in FOLDER.
 """
 
 import argparse

@@ -140,6 +140,8 @@ def _check_end(
             segment_frames(
                 start / reader.sampling_rate, duration_seconds, reader.sampling_rate, position
             )
+    if position == start > 0:
+        segment_frames(start / reader.sampling_rate, None, reader.sampling_rate, position)
     if position == start:
         raise WaveformError("the file holds no samples; expected at least one")
 
