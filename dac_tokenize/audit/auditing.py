@@ -204,14 +204,25 @@ def assemble(
         scan: of all rows; the clips' findings are added to it.
         clips: of the sample, in any order.
     """
-    found = explain_swaps(sorted(clips, key=badness))
-    for clip in found:
+    measured = explain_swaps(list(clips))
+    found = sorted(_with_checks(measured, scan), key=badness)
+    for clip in measured:
         scan.findings.extend(clip.findings)
     bounds = checked_thresholds(options.thresholds, plan.request.codec.precision)
     if not options.fidelity and "min_agreement" not in (options.thresholds or {}):
         bounds["min_agreement"] = None
     values = report_values(corpus_info(plan.output), scan, found, bounds)
     return Audit(plan.output, values, scan, found)
+
+
+def _with_checks(clips: Sequence[ClipAudit], scan: CorpusScan) -> Iterator[ClipAudit]:
+    """Yield clips with what the checks of all rows found of them."""
+    by_key: dict[str, list[Finding]] = {}
+    for finding in scan.findings:
+        by_key.setdefault(finding.key, []).append(finding)
+    for clip in clips:
+        checked = by_key.get(clip.pick.key, [])
+        yield replace(clip, findings=(*checked, *clip.findings))
 
 
 def badness(clip: ClipAudit) -> tuple[Any, ...]:

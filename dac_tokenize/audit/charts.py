@@ -72,6 +72,7 @@ def rate_chart(curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> Any
             "overlaying": "y",
             "side": "right",
             "showgrid": False,
+            "tickformat": ".1f",
         },
         legend={"orientation": "h", "y": 1.15},
     )

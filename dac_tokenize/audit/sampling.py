@@ -138,7 +138,10 @@ def _all_rows(plan: Plan) -> Iterator[tuple[Pick, float]]:
     rate = plan.request.codec.sampling_rate
     for shard, file in _readable(plan):
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=["key", "num_samples"])
+            try:
+                table = file.read_row_group(group, columns=["key", "num_samples"])
+            except (OSError, ValueError):  # the checks of all rows tell
+                continue
             pairs = zip(*(column.to_pylist() for column in table.columns), strict=True)
             for row, (key, samples) in enumerate(pairs):
                 yield Pick(shard, group, row, key), samples / rate

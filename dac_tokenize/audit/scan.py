@@ -46,6 +46,7 @@ class ShardScan:
         index: number of the shard; -1 for several.
         rows: rows.
         num_frames: frames of all rows.
+        num_tokens: codes of all rows.
         num_samples: samples of all rows.
         counts: int64, shape (num_codebooks, codebook_size): how often each entry occurs.
         durations: int64, shape (len(DURATION_EDGES) + 1,): rows by duration.
@@ -58,6 +59,7 @@ class ShardScan:
     counts: npt.NDArray[np.int64]
     rows: int = 0
     num_frames: int = 0
+    num_tokens: int = 0
     num_samples: int = 0
     durations: npt.NDArray[np.int64] = field(
         default_factory=lambda: np.zeros(len(DURATION_EDGES) + 1, np.int64)
@@ -116,6 +118,7 @@ def _take(scan: ShardScan, row: dict[str, Any], plan: Plan, where: str) -> None:
     scan.durations[duration_bin(row["num_samples"] / codec.sampling_rate)] += 1
     scan.rows += 1
     scan.num_frames += codes.shape[1]
+    scan.num_tokens += codes.size
     scan.num_samples += row["num_samples"]
 
 
@@ -144,7 +147,7 @@ def _check_file(scan: ShardScan, plan: Plan, index: int, seen: list[dict[str, An
     counted = {
         "rows": scan.rows,
         "num_frames": scan.num_frames,
-        "num_tokens": int(scan.counts.sum()),
+        "num_tokens": scan.num_tokens,
         "num_samples": scan.num_samples,
     }
     try:
