@@ -9,27 +9,11 @@ import numpy.typing as npt
 import torch
 
 from dac_tokenize.codec.checkpoint import Checkpoint, CodecIdentity, load_checkpoint
-from dac_tokenize.codec.decoder import RowDecoder
-from dac_tokenize.codec.encoder import encode_rows
-from dac_tokenize.codec.geometry import Chain, decoder_chain, encoder_chain
+from dac_tokenize.codec.engine import AudioCodes, CodecEngine, Samples
 from dac_tokenize.codec.inputs import ClipLike, checked_codes, checked_lanes, mono_at_rate
-from dac_tokenize.codec.masks import level_masks
-from dac_tokenize.codec.precision import float32_rule, precision_dtype
-from dac_tokenize.codec.quantizer import ResidualQuantizer
-from dac_tokenize.codec.rows import Batch, RowShape
-from dac_tokenize.codec.stream import fill_rows, run_in_order, run_packed
-from dac_tokenize.codec.windows import WindowCutter, WindowShape
+from dac_tokenize.codec.stream import run_in_order, run_packed
+from dac_tokenize.codec.windows import WindowCutter
 from dac_tokenize.errors import ClipError, UsageError
-
-AudioCodes = npt.NDArray[np.uint16]
-Samples = npt.NDArray[np.float32]
-
-# Rows long enough that context costs little, short enough that activations stay in a CPU's cache
-# and that a GPU holds several.
-_ROW_SECONDS = 4.0
-_MIN_ROW_CONTEXTS = 6
-_ROWS_PER_BATCH = {"cpu": 1, "cuda": 16}
-_LOOKAHEAD_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +74,15 @@ class DacTokenizer:
         rows_per_batch: int | None = None,
     ) -> None:
         self.device = resolve_device(device)
-        self.dtype = precision_dtype(precision, self.device)
         self.identity: CodecIdentity = checkpoint.identity(num_codebooks, precision)
-        model = checkpoint.model
-        self._quantizer = ResidualQuantizer(model.quantizer, self.num_codebooks, self.device)
-        self._encoder = model.encoder.to(self.device, self.dtype)
-        self._decoder = RowDecoder(model.decoder, self.device, self.dtype)
-        ratios = list(model.config.downsampling_ratios)
-        self._encoder_chain = encoder_chain(ratios)
-        self._decoder_chain = decoder_chain(ratios[::-1])
-        self._encoder_rows = self._row_shape(self._encoder_chain, row_seconds, rows_per_batch)
-        self._decoder_rows = self._row_shape(self._decoder_chain, row_seconds, rows_per_batch)
+        self._engine = CodecEngine(
+            checkpoint.model,
+            self.num_codebooks,
+            self.device,
+            precision,
+            row_seconds,
+            rows_per_batch,
+        )
 
     @classmethod
     def from_pretrained(
@@ -228,8 +210,10 @@ class DacTokenizer:
             whose blocks raise a `ClipError`, gives one item with `error` set.
         """
         lanes = (checked_lanes(index, clip, self.sampling_rate) for index, clip in enumerate(clips))
-        shape = self._window_shape(self._encoder_chain, self._encoder_rows, self.hop_length)
-        for done in run_packed(lanes, shape, self._encoder_rows, self._encode_batch):
+        engine = self._engine
+        for done in run_packed(
+            lanes, engine.encoder_windows, engine.encoder_rows, engine.encode_batch
+        ):
             yield EncodedClip(done.index, done.channel, done.result, done.num_positions, done.error)
 
     def decode(
@@ -258,8 +242,8 @@ class DacTokenizer:
         blocks = (
             [self._checked_codes(codes, index)[None]] for index, codes in enumerate(audio_codes)
         )
-        shape = self._window_shape(self._decoder_chain, self._decoder_rows, 1)
-        done = run_packed(blocks, shape, self._decoder_rows, self._decode_batch)
+        engine = self._engine
+        done = run_packed(blocks, engine.decoder_windows, engine.decoder_rows, engine.decode_batch)
         return [
             _fitted(item.result, length)
             for item, length in zip(done, wanted, strict=True)
@@ -278,8 +262,8 @@ class DacTokenizer:
         Yields:
             float32 samples, shape (n,), a row's worth at a time.
         """
-        shape = self._window_shape(self._decoder_chain, self._decoder_rows, 1)
-        cutter = WindowCutter((0, 0), shape)
+        engine = self._engine
+        cutter = WindowCutter((0, 0), engine.decoder_windows)
         codes = self._checked_codes(audio_codes, 0)
 
         def windows() -> Iterator[Any]:
@@ -287,7 +271,7 @@ class DacTokenizer:
             yield from cutter.finish()
 
         given = 0
-        for block in run_in_order(windows(), self._decoder_rows, self._decode_batch):
+        for block in run_in_order(windows(), engine.decoder_rows, engine.decode_batch):
             left = block.shape[-1] if num_samples is None else num_samples - given
             if left > 0:
                 yield block[:left]
@@ -295,68 +279,8 @@ class DacTokenizer:
         if num_samples is not None and given < num_samples:
             yield np.zeros(num_samples - given, np.float32)
 
-    @torch.inference_mode()
-    def _encode_batch(self, batch: Batch) -> list[AudioCodes]:
-        shape = self._encoder_rows
-        empty = np.zeros((1, shape.frames * self.hop_length), np.float32)
-        samples = torch.from_numpy(fill_rows(batch, shape, empty)).to(self.device, self.dtype)
-        masks = level_masks(batch, self._encoder_chain, shape, self.device, self.dtype)
-        with float32_rule(self.precision):
-            latents = encode_rows(self._encoder, samples, masks)
-        with float32_rule("float32"):
-            codes = self._quantizer.encode(latents)
-        rows = codes.to("cpu").numpy().astype(np.uint16)
-        return [
-            rows[placed.row, :, placed.start + w.keep_start : placed.start + w.keep_stop]
-            for placed in batch
-            for w in (placed.window,)
-        ]
-
-    @torch.inference_mode()
-    def _decode_batch(self, batch: Batch) -> list[Samples]:
-        shape = self._decoder_rows
-        empty = np.full((self.num_codebooks, shape.frames), self.codebook_size, np.int64)
-        codes = torch.from_numpy(fill_rows(batch, shape, empty)).to(self.device)
-        masks = level_masks(batch, self._decoder_chain, shape, self.device, self.dtype)
-        with float32_rule("float32"):
-            quantized = self._quantizer.decode(codes)
-        with float32_rule(self.precision):
-            samples = self._decoder(quantized.to(self.dtype), masks)
-        rows = samples.float().to("cpu").numpy()
-        level = self._decoder_chain.levels[-1]
-        kept = []
-        for placed in batch:
-            window, first = placed.window, placed.start * level.positions_per_frame
-            start = window.keep_start * level.positions_per_frame
-            stop = window.keep_stop * level.positions_per_frame
-            stop = min(stop, level.length(window.num_frames))
-            kept.append(rows[placed.row, first + start : first + stop].copy())
-        return kept
-
     def _checked_codes(self, codes: npt.ArrayLike, index: int) -> npt.NDArray[np.int64]:
         return checked_codes(index, codes, self.num_codebooks, self.codebook_size)
-
-    def _row_shape(
-        self, chain: Chain, row_seconds: float | None, rows_per_batch: int | None
-    ) -> RowShape:
-        context = sum(chain.context_frames)
-        if row_seconds is None:
-            frames = max(round(_ROW_SECONDS * self.frame_rate), _MIN_ROW_CONTEXTS * context)
-        else:
-            frames = round(row_seconds * self.frame_rate)
-        if frames <= context:
-            raise UsageError(
-                f"row_seconds is {row_seconds}, which is {frames} frames; this codec needs more "
-                f"than {context} frames, {(context + 1) / self.frame_rate:.3f} s"
-            )
-        rows = rows_per_batch or _ROWS_PER_BATCH.get(self.device.type, 1)
-        if rows < 1:
-            raise UsageError(f"rows_per_batch is {rows_per_batch}; expected at least 1")
-        return RowShape(frames, chain.gap_frames, rows, max(_LOOKAHEAD_ROWS, 2 * rows))
-
-    def _window_shape(self, chain: Chain, rows: RowShape, positions_per_frame: int) -> WindowShape:
-        left, right = chain.context_frames
-        return WindowShape(rows.frames, left, right, positions_per_frame)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

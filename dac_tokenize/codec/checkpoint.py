@@ -182,8 +182,9 @@ def _load(name: str, revision: str | None) -> Any:
 @contextmanager
 def _no_progress_bar() -> Iterator[None]:
     """Hold back transformers' bar for the loading of weights, and put its setting back."""
-    from transformers.utils import logging
+    import transformers
 
+    logging: Any = transformers.utils.logging  # its functions are not annotated
     enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

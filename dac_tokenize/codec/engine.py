@@ -1,0 +1,162 @@
+"""Batches of packed rows through the model: the one room that runs torch modules."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dac_tokenize.codec.decoder import RowDecoder
+from dac_tokenize.codec.encoder import encode_rows
+from dac_tokenize.codec.geometry import Chain, decoder_chain, encoder_chain
+from dac_tokenize.codec.masks import level_masks
+from dac_tokenize.codec.precision import float32_rule, precision_dtype
+from dac_tokenize.codec.quantizer import ResidualQuantizer
+from dac_tokenize.codec.rows import Batch, RowShape
+from dac_tokenize.codec.stream import fill_rows
+from dac_tokenize.codec.windows import WindowShape
+from dac_tokenize.errors import UsageError
+
+AudioCodes = npt.NDArray[np.uint16]
+Samples = npt.NDArray[np.float32]
+
+# Rows long enough that context costs little, short enough that activations stay in a CPU's cache
+# and that a GPU holds several.
+_ROW_SECONDS = 4.0
+_MIN_ROW_CONTEXTS = 6
+_ROWS_PER_BATCH = {"cpu": 1, "cuda": 16}
+_LOOKAHEAD_ROWS = 16
+
+
+class CodecEngine:
+    """A codec on a device, working on batches of one shape.
+
+    Args:
+        model: a `DacModel`; its modules are moved to the device.
+        num_codebooks: codebooks used.
+        device: where it runs.
+        precision: number format of the convolutions.
+        row_seconds: length of a row; None for a choice that suits the codec.
+        rows_per_batch: rows computed at once; None for a choice that suits the device.
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        num_codebooks: int,
+        device: torch.device,
+        precision: str,
+        row_seconds: float | None,
+        rows_per_batch: int | None,
+    ) -> None:
+        self._device = device
+        self._dtype = precision_dtype(precision, device)
+        self._precision = precision
+        ratios = list(model.config.downsampling_ratios)
+        self._encoder_chain = encoder_chain(ratios)
+        self._decoder_chain = decoder_chain(ratios[::-1])
+        self._hop_length = self._encoder_chain.levels[0].positions_per_frame
+        frame_rate = model.config.sampling_rate / self._hop_length
+        self.encoder_rows, self.decoder_rows = (
+            _row_shape(chain, frame_rate, device, row_seconds, rows_per_batch)
+            for chain in (self._encoder_chain, self._decoder_chain)
+        )
+        self._quantizer = ResidualQuantizer(model.quantizer, num_codebooks, device)
+        self._encoder = model.encoder.to(device, self._dtype)
+        self._decoder = RowDecoder(model.decoder, device, self._dtype)
+
+    @property
+    def encoder_windows(self) -> WindowShape:
+        """How clips are cut for encoding."""
+        return _window_shape(self._encoder_chain, self.encoder_rows, self._hop_length)
+
+    @property
+    def decoder_windows(self) -> WindowShape:
+        """How codes are cut for decoding."""
+        return _window_shape(self._decoder_chain, self.decoder_rows, 1)
+
+    @torch.inference_mode()
+    def encode_batch(self, batch: Batch) -> list[AudioCodes]:
+        """Encode a batch.
+
+        Args:
+            batch: windows of samples, float32 of shape (num_samples,).
+
+        Returns:
+            For each window the codes of its kept frames, uint16 (num_codebooks, kept frames).
+        """
+        shape = self.encoder_rows
+        empty = np.zeros((1, shape.frames * self._hop_length), np.float32)
+        samples = torch.from_numpy(fill_rows(batch, shape, empty)).to(self._device, self._dtype)
+        masks = level_masks(batch, self._encoder_chain, shape, self._device, self._dtype)
+        with float32_rule(self._precision):
+            latents = encode_rows(self._encoder, samples, masks)
+        with float32_rule("float32"):
+            codes = self._quantizer.encode(latents)
+        rows = codes.to("cpu").numpy().astype(np.uint16)
+        return [
+            rows[placed.row, :, placed.start + w.keep_start : placed.start + w.keep_stop]
+            for placed in batch
+            for w in (placed.window,)
+        ]
+
+    @torch.inference_mode()
+    def decode_batch(self, batch: Batch) -> list[Samples]:
+        """Decode a batch.
+
+        Args:
+            batch: windows of codes, int64 of shape (num_codebooks, num_frames).
+
+        Returns:
+            For each window the samples of its kept frames, float32 (num_samples,).
+        """
+        shape = self.decoder_rows
+        quantizer = self._quantizer
+        empty = np.full((quantizer.num_codebooks, shape.frames), quantizer.codebook_size, np.int64)
+        codes = torch.from_numpy(fill_rows(batch, shape, empty)).to(self._device)
+        masks = level_masks(batch, self._decoder_chain, shape, self._device, self._dtype)
+        with float32_rule("float32"):
+            quantized = quantizer.decode(codes)
+        with float32_rule(self._precision):
+            samples = self._decoder(quantized.to(self._dtype), masks)
+        rows = samples.float().to("cpu").numpy()
+        level = self._decoder_chain.levels[-1]
+        kept = []
+        for placed in batch:
+            window, first = placed.window, placed.start * level.positions_per_frame
+            start = window.keep_start * level.positions_per_frame
+            stop = window.keep_stop * level.positions_per_frame
+            stop = min(stop, level.length(window.num_frames))
+            kept.append(rows[placed.row, first + start : first + stop].copy())
+        return kept
+
+
+def _row_shape(
+    chain: Chain,
+    frame_rate: float,
+    device: torch.device,
+    row_seconds: float | None,
+    rows_per_batch: int | None,
+) -> RowShape:
+    context = sum(chain.context_frames)
+    if row_seconds is None:
+        frames = max(round(_ROW_SECONDS * frame_rate), _MIN_ROW_CONTEXTS * context)
+    else:
+        frames = round(row_seconds * frame_rate)
+    if frames <= context:
+        raise UsageError(
+            f"row_seconds is {row_seconds}, which is {frames} frames; this codec needs more "
+            f"than {context} frames, {(context + 1) / frame_rate:.3f} s"
+        )
+    rows = rows_per_batch or _ROWS_PER_BATCH.get(device.type, 1)
+    if rows < 1:
+        raise UsageError(f"rows_per_batch is {rows_per_batch}; expected at least 1")
+    return RowShape(frames, chain.gap_frames, rows, max(_LOOKAHEAD_ROWS, 2 * rows))
+
+
+def _window_shape(chain: Chain, rows: RowShape, positions_per_frame: int) -> WindowShape:
+    left, right = chain.context_frames
+    return WindowShape(rows.frames, left, right, positions_per_frame)
