@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -268,6 +269,19 @@ def page_picks(audit: Audit, options: AuditOptions) -> list[Pick]:
 def publish_json(values: Mapping[str, Any], url: str) -> None:
     """Write figures as JSON that any parser reads: numbers that are none become null."""
     files.publish_bytes(files.readable_json(_plain(values)), url)
+
+
+def read_report(url: str) -> dict[str, Any]:
+    """Return the figures of a report.
+
+    Raises:
+        CorpusError: there is none.
+    """
+    data = files.read_bytes(url)
+    if data is None:
+        raise CorpusError(f"{url} is missing")
+    values: dict[str, Any] = json.loads(data)
+    return values
 
 
 def _plain(value: Any) -> Any:

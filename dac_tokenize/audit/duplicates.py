@@ -84,8 +84,8 @@ class DuplicatePair:
     """Two rows with nearly the same codes.
 
     Attributes:
-        one: number of the first row, in the order in which rows were added.
-        other: number of the second.
+        one: number of the first row.
+        other: number of the second, which is higher.
         similarity: share of runs in common, estimated, 0 to 1.
     """
 
@@ -151,7 +151,8 @@ class SignatureSpool:
             first, second = signatures[one], signatures[other]
             alike = similarity(first, second)
             if alike >= threshold and _first_shared_band(first, second) == band:
-                yield DuplicatePair(int(rows[one]), int(rows[other]), alike)
+                low, high = sorted((int(rows[one]), int(rows[other])))
+                yield DuplicatePair(low, high, alike)
 
 
 def _candidates(bucket: Any) -> Iterator[tuple[int, int, int]]:

@@ -211,6 +211,7 @@ def merge_scans(plan: Plan, scans: Iterable[ShardScan]) -> CorpusScan:
         near = _add_duplicates(plan, spool, total.findings)
     usage = codebook_usage(total.counts)
     total.findings.extend(_dead(usage, total.num_frames))
+    total.findings.listed.sort(key=lambda one: (one.where, one.key, one.check, one.detail))
     return CorpusScan(
         rows=total.rows,
         num_frames=total.num_frames,
