@@ -58,6 +58,7 @@ def leave_process(stopped: Stopped, output: str) -> NoReturn:
         stopped: what it says goes to stderr.
         output: path or URL of the output folder.
     """
+    threading.excepthook = _ignore  # Beam's threads will miss their workers
     _kill(_descendants(os.getpid()))
     folders = [output, files.join(output, "data"), files.join(output, "_plan")]
     files.sweep(*folders)
@@ -65,6 +66,10 @@ def leave_process(stopped: Stopped, output: str) -> NoReturn:
     print(f"dac-tokenize: {stopped}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(stopped.exit_status)
+
+
+def _ignore(_: threading.ExceptHookArgs) -> None:
+    pass
 
 
 def _remove_own(urls: list[str]) -> None:
