@@ -145,6 +145,26 @@ def test_leaving_a_clip_half_read_gives_its_room_back():
     assert pool_threads() == []
 
 
+def test_room_comes_back_when_clips_are_left_half_read():
+    opener, blocks_of_last = FakeOpener(), []
+
+    def open_counting(reference):
+        waveform = opener(reference)
+        if reference.key != "00020":
+            return waveform
+        counted = (blocks_of_last.append(block) or block for block in waveform.blocks)
+        return Waveform(1, 8000, counted)
+
+    results = prefetch_waveforms(references(*["8"] * 21), open_counting, 1, 10 * BLOCK)
+    for _ in range(20):
+        next(next(results)[1].blocks)
+    deadline = time.monotonic() + 5
+    while len(blocks_of_last) < 8 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(blocks_of_last) == 8
+    results.close()
+
+
 def test_a_waveform_left_behind_cannot_be_read():
     results = prefetch_waveforms(references("40", "40"), FakeOpener(), 2)
     _, first = next(results)
