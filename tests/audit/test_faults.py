@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from dac_tokenize.audit.auditing import AuditOptions, audit_corpus
+from dac_tokenize.audit.report import write_report
 from dac_tokenize.audit.sampling import SampleRequest
 from tests.audit.corpora import copy_corpus, cut_sounds, make_corpus, shards, spoil_footer
 from tests.audit.corpora import spoil_rows as spoil
@@ -154,6 +155,17 @@ def test_a_source_gone_or_of_another_length(tokenizer, tmp_path):
     shutil.copy(references[4].uri, references[3].uri)
     found = faults(corpus)
     assert {finding.key for finding in found["source"]} == {"clip0.wav", "clip3.wav"}
+
+
+def test_without_any_source_there_still_is_a_report(tokenizer, tmp_path):
+    corpus = make_corpus(tmp_path, tokenizer, cut_sounds(tmp_path / "sounds")[:2])
+    shutil.rmtree(tmp_path / "sounds")
+    audit = audit_corpus(corpus, ALL)
+    assert not audit.passed
+    assert audit.values["quality"] == []
+    write_report(audit, ALL, str(tmp_path / "report"))
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.count("<audio") == 2
 
 
 def test_codes_past_the_codebook(clean_corpus, tmp_path):
