@@ -39,7 +39,7 @@ finite.__name__ = "number"
 def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """Return the parser of the program, and those of its commands."""
     from dac_tokenize import __version__
-    from dac_tokenize.cli import audit, decode, encode, info, verify
+    from dac_tokenize.cli import audit, compare, decode, encode, info, verify
 
     parser = Parser(
         prog="dac-tokenize",
@@ -49,7 +49,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     parser.add_argument("--version", action="version", version=f"dac-tokenize {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     by_name: dict[str, argparse.ArgumentParser] = {}
-    for room in (encode, decode, info, verify, audit):
+    for room in (encode, decode, info, verify, audit, compare):
         name = room.__name__.rpartition(".")[2]
         command = commands.add_parser(
             name, help=room.HELP, description=room.DESCRIPTION, allow_abbrev=False
