@@ -158,6 +158,7 @@ def test_room_comes_back_when_clips_are_left_half_read():
     results = prefetch_waveforms(references(*["8"] * 21), open_counting, 1, 10 * BLOCK)
     for _ in range(20):
         next(next(results)[1].blocks)
+        time.sleep(0.02)  # until others lie in its queue
     deadline = time.monotonic() + 5
     while len(blocks_of_last) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)

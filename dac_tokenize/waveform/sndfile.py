@@ -79,7 +79,7 @@ class GuardedFile:
 
 
 class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
-    """A `SoundFile` that does not seek after every read, which would damage MP3."""
+    """A `SoundFile` that does not seek after every read, which would change MP3's samples."""
 
     def seekable(self) -> bool:
         return False
@@ -153,10 +153,10 @@ class SndfileReader:
     def seek(self, frame: int) -> int:
         """Goes to a frame, so that what follows is what a pass from the start would give.
 
-        libsndfile's own seeking gives that for most formats, but not for all: in MP3 the frames
-        after a seek are damaged, and in Ogg those of a decoder that has read before. So MP3,
-        like the few formats that cannot seek, is decoded from the start, and Ogg from one second
-        ahead by a fresh decoder.
+        libsndfile's own seeking gives that for most formats, but not for all: MP3 is rounded
+        otherwise after a seek, and of Ogg a decoder that has read before gives other sound. So
+        MP3, like the few formats that cannot seek, is decoded from the start, and Ogg from one
+        second ahead by a fresh decoder.
 
         Returns:
             The frame reached: an earlier one where the sound ends before.

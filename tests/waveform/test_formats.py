@@ -168,12 +168,12 @@ def segment_files(tmp_path_factory):
 
 @pytest.mark.parametrize("format", ["MP3", "OGG", "OPUS", "FLAC", "WAV"])
 def test_blocks_of_every_format(format, save, monkeypatch):
-    """libsndfile damages MP3 where it seeks, and soundfile seeks after every block."""
+    """MP3 is rounded otherwise after a seek, and soundfile by itself seeks after every block."""
     container, subtype = ("OGG", "OPUS") if format == "OPUS" else (format, None)
-    data = encode(music(4 * 48_000), 48_000, container, subtype)
+    data = encode(tones(60_000, 2), 16_000, container, subtype)
     monkeypatch.setattr(reader, "BLOCK_SAMPLES", 2 * 5000)
     expected = plain_decode(data)[0].T
-    found = streamed(save(data), 48_000, WaveformOptions(channels="split"))
+    found = streamed(save(data), 16_000, WaveformOptions(channels="split"))
     assert np.array_equal(found, expected)
 
 
