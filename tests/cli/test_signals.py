@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -102,11 +103,11 @@ def test_stopped_run_ends_at_once_and_clean(command, tmp_path, number, where):
 
 def test_bar_on_a_terminal(command, tmp_path):
     driver, terminal = pty.openpty()
+    termios.tcsetwinsize(driver, (40, 130))
     process = subprocess.Popen(
         [*command[:4], str(tmp_path / "sounds/00*"), *command[5:]],
         stdout=subprocess.PIPE,
         stderr=terminal,
-        env={**os.environ, "COLUMNS": "120", "LINES": "40"},
     )
     os.close(terminal)
     shown = b""
@@ -122,6 +123,7 @@ def test_bar_on_a_terminal(command, tmp_path):
         shown += data
     assert process.wait(60) == 0
     text = shown.decode()
+    print(text)
     assert "dac-tokenize:" not in text
     percentages = [int(found) for found in re.findall(r"(\d+)%\|", text)]
     assert percentages == sorted(percentages)
