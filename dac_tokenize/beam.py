@@ -9,6 +9,7 @@ workers; neither sound nor codes ever go through a shuffle. Each transform has a
 | `FinishCorpus` | `dac_tokenize.corpus.finish_corpus` |
 | `EncodeAudio` | `DacTokenizer.encode_stream` |
 | `DecodeAudio` | `DacTokenizer.decode` |
+| `AuditCodes` | `dac_tokenize.audit.auditing.audit_corpus` |
 
 All of it lives in the package, so that remote workers import it and nothing of a main program is
 pickled.
@@ -28,6 +29,7 @@ from apache_beam.pvalue import DoOutputsTuple, PBegin, PCollection, TaggedOutput
 from apache_beam.transforms.combiners import ToListCombineFn
 
 from dac_tokenize import progress
+from dac_tokenize.audit.transform import AuditCodes
 from dac_tokenize.corpus import (
     Plan,
     ShardResult,
@@ -46,6 +48,7 @@ from dac_tokenize.waveform import WaveformOpener, WaveformOptions, audio_to_wave
 __all__ = [
     "FAILED",
     "RECORDS",
+    "AuditCodes",
     "DecodeAudio",
     "EncodeAudio",
     "FinishCorpus",

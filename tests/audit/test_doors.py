@@ -8,7 +8,7 @@ from apache_beam.testing.util import assert_that
 
 from dac_tokenize.audit.auditing import AuditOptions, audit_corpus
 from dac_tokenize.audit.sampling import SampleRequest
-from dac_tokenize.audit.transform import AuditCodes
+from dac_tokenize.beam import AuditCodes
 from dac_tokenize.cli import main
 
 OPTIONS = AuditOptions(
