@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from dac_tokenize import files
 from dac_tokenize.corpus.footer import FailedInput, open_parquet, read_footer
-from dac_tokenize.corpus.manifest import FAILED_NAME, read_manifest, shard_result
+from dac_tokenize.corpus.manifest import FAILED_NAME, MANIFEST_NAME, read_manifest, shard_result
 from dac_tokenize.corpus.plan import load_plan
 from dac_tokenize.corpus.record import codes_from_array
 from dac_tokenize.corpus.shard import describe_shard
@@ -107,13 +107,19 @@ def corpus_schema_of(output: str) -> pa.Schema:
 def shard_urls(output: str) -> list[str]:
     """Return the paths or URLs of all shards published, in order.
 
+    Of a finished corpus these are all of the plan's, even where one has been lost since.
+
     Raises:
         CorpusError: there is no corpus.
     """
     plan = _plan(output)
-    there = set(files.list_names(files.join(output, "data")))
-    names = (plan.shard_name(index) for index in range(plan.num_shards))
-    return [files.join(output, name) for name in names if name.rsplit("/", 1)[-1] in there]
+    names = [plan.shard_name(index) for index in range(plan.num_shards)]
+    # Of a finished corpus all are there; a listing, which some stores answer from a stale copy,
+    # must not decide which rows are read.
+    if not files.exists(files.join(output, MANIFEST_NAME)):
+        there = set(files.list_names(files.join(output, "data")))
+        names = [name for name in names if name.rsplit("/", 1)[-1] in there]
+    return [files.join(output, name) for name in names]
 
 
 def iter_rows(

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dac_tokenize import files
-from dac_tokenize.corpus import finish_corpus, tokenize_shard
+from dac_tokenize.corpus import finish_corpus, iter_rows, tokenize_shard
 from dac_tokenize.corpus.planning import open_plan
 from dac_tokenize.corpus.repairing import repair_corpus
 from dac_tokenize.corpus.rows import check_rows
@@ -326,3 +326,9 @@ def test_a_store_that_is_not_local(tmp_path, sounds):
     files.remove(plan.shard_url(1))
     assert [f.kind for f in verify_corpus(there).findings] == ["missing"]
     assert repair(there).findings == ()
+
+
+def test_a_lost_shard_is_told_when_rows_are_read(out):
+    shard(out, 1).unlink()
+    with pytest.raises(CorpusError, match=r"train-00001-of-.* cannot be read"):
+        list(iter_rows(str(out)))
