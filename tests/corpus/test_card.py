@@ -13,8 +13,8 @@ from dac_tokenize.corpus.plan import load_plan
 from dac_tokenize.corpus.record import corpus_features
 from dac_tokenize.waveform import WaveformOptions
 from tests.corpus.fakes import IDENTITY, FakeTokenizer, request, write_sounds
-from tests.corpus.test_tokenizing import run
 from tests.corpus.test_record import METADATA
+from tests.corpus.test_tokenizing import run
 
 datasets = pytest.importorskip("datasets")
 

@@ -16,7 +16,6 @@ import soundfile
 
 import dac_tokenize.corpus
 from dac_tokenize import files
-from dac_tokenize.corpus import tokenizing as corpus
 from dac_tokenize.corpus import (
     corpus_info,
     finish_corpus,
