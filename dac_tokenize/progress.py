@@ -7,6 +7,7 @@ elsewhere.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import threading
 import time
@@ -101,7 +102,7 @@ class ProgressDisplay:
             self._bar = tqdm(
                 total=1.0,
                 file=self._stream,
-                bar_format="{percentage:3.0f}%|{bar}| {postfix}",
+                bar_format="{percentage:3.0f}%|{bar}| {desc}",
                 dynamic_ncols=True,
             )
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
@@ -137,7 +138,7 @@ class ProgressDisplay:
             print(f"dac-tokenize: {text}", file=self._stream, flush=True)
             return
         self._bar.n = 1.0 if ended else done_share(tally, self._plan)
-        self._bar.set_postfix_str(text)
+        self._bar.set_description_str(text)
 
 
 class _CountedHere:
@@ -202,19 +203,20 @@ def describe(tally: Tally, plan: Plan, elapsed_seconds: float) -> str:
     >>> from types import SimpleNamespace
     >>> plan = SimpleNamespace(estimated_seconds=7200.0, num_clips=900)
     >>> describe(Tally(450, 3, 3600.0, 1800.0), plan, 60.0)
-    '1.00 of about 2.00 h, 30x real time, 450 of 900 clips, 3 failed, 1 min 59 s left'
+    '1.00 of ~2.00 h, 30x real time, 450 of 900 clips, 3 failed, 1 min 59 s left'
     """
     fresh = tally.seconds - tally.skipped_seconds
     speed = fresh / elapsed_seconds if elapsed_seconds > 0 else 0.0
     parts = [
-        f"{tally.seconds / 3600:.2f} of about {plan.estimated_seconds / 3600:.2f} h",
+        f"{tally.seconds / 3600:.2f} of ~{plan.estimated_seconds / 3600:.2f} h",
         f"{speed:.3g}x real time",
         f"{tally.clips:,} of {plan.num_clips:,} clips",
         f"{tally.failed:,} failed",
     ]
     if speed and tally.clips < plan.num_clips:
         left = plan.estimated_seconds * (1 - done_share(tally, plan)) / speed
-        parts.append(f"{duration_text(left)} left")
+        if math.isfinite(left):
+            parts.append(f"{duration_text(left)} left")
     return ", ".join(parts)
 
 

@@ -47,10 +47,10 @@ def percentages(text):
 def test_line():
     tally = Tally(clips=250, failed=2, seconds=1800.0)
     assert describe(tally, PLAN, 60.0) == (
-        "0.50 of about 2.00 h, 30x real time, 250 of 1,000 clips, 2 failed, 3 min 0 s left"
+        "0.50 of ~2.00 h, 30x real time, 250 of 1,000 clips, 2 failed, 3 min 0 s left"
     )
     assert describe(Tally(), PLAN, 0.0) == (
-        "0.00 of about 2.00 h, 0x real time, 0 of 1,000 clips, 0 failed"
+        "0.00 of ~2.00 h, 0x real time, 0 of 1,000 clips, 0 failed"
     )
 
 
@@ -99,7 +99,7 @@ def test_bar_ends_at_its_end_only_when_the_run_does():
         assert max(percentages(terminal.getvalue())) == 99
     last = terminal.getvalue().rstrip().rpartition("\r")[2]
     assert percentages(last) == [100]
-    assert "2.50 of about 2.00 h" in last
+    assert "2.50 of ~2.00 h" in last
     assert "1,000 of 1,000 clips, 0 failed" in last
 
 
