@@ -56,9 +56,12 @@ class WaveformOpener:
         """Reads a reference in one piece: see `read_waveform`."""
         reader = self._take(reference)
         try:
-            return read_whole(reader, reference, self.sampling_rate, self.options)
-        finally:
-            self._give_back(reference, reader)
+            samples = read_whole(reader, reference, self.sampling_rate, self.options)
+        except BaseException:
+            reader.close()
+            raise
+        self._give_back(reference, reader)
+        return samples
 
     def close(self) -> None:
         """Closes the recordings that are kept open."""
@@ -99,8 +102,10 @@ class WaveformOpener:
     ) -> Iterator[Samples]:
         try:
             yield from stream
-        finally:
-            self._give_back(reference, reader)
+        except BaseException:  # the reader may be of no more use, or the clip was left half read
+            reader.close()
+            raise
+        self._give_back(reference, reader)
 
     def _take(self, reference: Reference) -> SoundReader:
         """Gives the recording that this thread left open, if it is the one wanted, or opens it."""

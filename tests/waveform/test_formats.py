@@ -216,6 +216,24 @@ def test_segments_of_one_recording_are_opened_once(save, monkeypatch):
     opener.close()
 
 
+def test_a_bad_segment_leaves_the_others_of_its_recording(save):
+    data = bytearray(encode(tones(160_000), 16_000, "FLAC"))
+    whole = plain_decode(bytes(data))[0].T
+    data[len(data) // 2 : len(data) // 2 + 500] = bytes(500)
+    reference = save(bytes(data))
+    opener = WaveformOpener(16_000)
+    for offset, is_good in ((0.0, True), (4.5, False), (1.0, True), (9.0, True), (4.5, False)):
+        segment = Reference("a", reference.uri, offset, 1.0)
+        if not is_good:
+            with pytest.raises(AudioError, match="damaged"):
+                opener.read(segment)
+            continue
+        start = round(offset * 16_000)
+        assert np.array_equal(opener.read(segment), whole[:, start : start + 16_000])
+        blocks = list(opener(segment).blocks)
+        assert np.array_equal(np.concatenate(blocks, 1), whole[:, start : start + 16_000])
+
+
 def test_interleaved_segments_do_not_disturb_each_other(save):
     reference = save(encode(tones(400_000), 16_000, "FLAC"))
     opener = WaveformOpener(16_000)
