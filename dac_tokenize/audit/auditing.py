@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
 from dac_tokenize import files
 from dac_tokenize.audit.findings import Finding
 from dac_tokenize.audit.measuring import ClipAudit, MeasureOptions, Measurer
@@ -85,12 +87,15 @@ class Audit:
         return bool(self.values["passed"])
 
 
-def audit_corpus(corpus: str, options: AuditOptions | None = None) -> Audit:
+def audit_corpus(
+    corpus: str, options: AuditOptions | None = None, *, show_progress: bool = False
+) -> Audit:
     """Audit a corpus: check all of its rows, and hold a sample to its sources.
 
     Args:
         corpus: path or URL of the corpus.
         options: what to do.
+        show_progress: show bars where stderr is a terminal.
 
     Raises:
         CorpusError: there is no corpus, it has no rows, or a key is not in it.
@@ -105,9 +110,13 @@ def audit_corpus(corpus: str, options: AuditOptions | None = None) -> Audit:
     plan = saved_plan(corpus)
     check_options(plan, options)
     checksums = manifest_checksums(corpus)
-    scan = merge_scans(plan, (scan_shard(plan, i, checksums) for i in range(plan.num_shards)))
+    hidden = None if show_progress else True
+    shards = tqdm(range(plan.num_shards), "shards checked", unit="shard", disable=hidden)
+    scan = merge_scans(plan, (scan_shard(plan, index, checksums) for index in shards))
+    picks = pick_rows(plan, options.sample)
     with open_measurer(plan, options) as measurer:
-        clips = list(measurer.measure(pick_rows(plan, options.sample)))
+        measured = measurer.measure(picks)
+        clips = list(tqdm(measured, "clips measured", len(picks), unit="clip", disable=hidden))
     return assemble(plan, options, scan, clips)
 
 

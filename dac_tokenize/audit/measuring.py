@@ -163,7 +163,10 @@ class Measurer:
             references = {one.key: one for one in load_shard(self._plan, shard)}
             with open_parquet(self._plan.shard_url(shard)) as file:
                 for group, of_group in itertools.groupby(of_shard, key=lambda pick: pick.group):
-                    table = file.read_row_group(group)
+                    try:
+                        table = file.read_row_group(group)
+                    except (OSError, ValueError):  # the checks of all rows tell
+                        continue
                     for pick in of_group:
                         row = _row(table, pick.row)
                         key = reference_key(pick.key, split)

@@ -85,7 +85,7 @@ def _here(corpus: str, options: "AuditOptions", output: str) -> Any:
     from dac_tokenize.audit.auditing import audit_corpus
     from dac_tokenize.audit.report import write_report
 
-    audit = audit_corpus(corpus, options)
+    audit = audit_corpus(corpus, options, show_progress=True)
     write_report(audit, options, output)
     return audit.values
 
