@@ -1,16 +1,16 @@
 """Everything that `dac_tokenize` raises on purpose.
 
-    DacTokenizeError
-    ├── UsageError            an option or argument is wrong: nothing was started
-    │   └── ConfigError       ... in a YAML configuration file
-    ├── CodecError            a codec cannot be loaded or does not fit the request
-    ├── ClipError             one clip cannot become codes: recorded, the others go on
-    │   ├── SourceError       ... its bytes cannot be read (missing, no permission, vanished)
-    │   ├── AudioError        ... its bytes are not the sound they claim to be
-    │   └── WaveformError     ... its samples cannot be encoded (NaN, infinite, none at all)
-    └── CorpusError           an output folder cannot be used as asked
-        ├── PlanError         ... the inputs cannot be planned
-        └── CorpusMismatchError   ... it holds another plan's or another codec's corpus
+DacTokenizeError
+├── UsageError            an option or argument is wrong: nothing was started
+│   └── ConfigError       ... in a YAML configuration file
+├── CodecError            a codec cannot be loaded or does not fit the request
+├── ClipError             one clip cannot become codes: recorded, the others go on
+│   ├── SourceError       ... its bytes cannot be read (missing, no permission, vanished)
+│   ├── AudioError        ... its bytes are not the sound they claim to be
+│   └── WaveformError     ... its samples cannot be encoded (NaN, infinite, none at all)
+└── CorpusError           an output folder cannot be used as asked
+    ├── PlanError         ... the inputs cannot be planned
+    └── CorpusMismatchError   ... it holds another plan's or another codec's corpus
 """
 
 
