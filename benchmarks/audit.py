@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="folder for corpora and reports")
     parser.add_argument("--clips", type=int, default=1000)
     parser.add_argument("--copies", type=int, nargs="+", default=[4, 16])
+    parser.add_argument("--sample", type=int, default=100, help="clips, where memory is compared")
     parser.add_argument("--model", help="name on the Hub or folder (default: the shipped codec)")
     options = parser.parse_args()
     listed = list(itertools.islice(iter(list_references([options.sounds])), options.clips))
@@ -106,7 +107,7 @@ def main() -> None:
     where = {"cpus": os.cpu_count(), "machine": platform.machine(), **package_versions()}
     print(json.dumps(where), flush=True)
     print(json.dumps(audit(base, options.work / "all", options.clips, 50)), flush=True)
-    print(json.dumps(audit(base, options.work / "100-of-1", 100, 0)), flush=True)
+    print(json.dumps(audit(base, options.work / "some-of-1", options.sample, 0)), flush=True)
     replayer = Replayer(tokenizer, base, listed)
     for copies in options.copies:
         many = [
@@ -116,8 +117,8 @@ def main() -> None:
         ]
         corpus = options.work / f"corpus-{copies}"
         make_corpus(corpus, replayer, many, str(copies))
-        report = options.work / f"100-of-{copies}"
-        print(json.dumps(audit(corpus, report, 100, 0)), flush=True)
+        report = options.work / f"some-of-{copies}"
+        print(json.dumps(audit(corpus, report, options.sample, 0)), flush=True)
 
 
 if __name__ == "__main__":
