@@ -72,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="refuse clips that decode to more than this (default: no limit)",
     )
     add(
+        "--loudness",
+        type=finite,
+        metavar="LUFS",
+        help="bring clips to this loudness, ITU-R BS.1770 (default: as they are)",
+    )
+    add(
         "--num-threads",
         type=int,
         metavar="N",
@@ -166,7 +172,9 @@ def _plan(options: argparse.Namespace, identity: "CodecIdentity") -> "Plan":
         inputs=tuple(as_uri(one) for one in options.inputs),
         codec=identity,
         waveform=WaveformOptions(
-            channels=options.channels, max_clip_seconds=options.max_clip_seconds
+            channels=options.channels,
+            max_clip_seconds=options.max_clip_seconds,
+            loudness=options.loudness,
         ),
         shard_seconds=options.shard_seconds,
     )

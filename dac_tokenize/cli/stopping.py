@@ -98,9 +98,11 @@ def _descendants(process: int) -> list[int]:
 
 
 def _kill(processes: list[int]) -> None:
-    for process in processes:
-        with contextlib.suppress(OSError):
-            os.kill(process, signal.SIGKILL)
+    # Held first, so that none gets to complain that another has gone.
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for process in processes:
+            with contextlib.suppress(OSError):
+                os.kill(process, number)
     deadline = time.monotonic() + _SECONDS_TO_DIE
     while any(map(_is_alive, processes)) and time.monotonic() < deadline:
         time.sleep(0.02)
