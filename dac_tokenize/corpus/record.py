@@ -36,6 +36,7 @@ BASE_SCHEMA = pa.schema(
         pa.field("source_uri", pa.string()),
         pa.field("channel", pa.int16()),
         pa.field("offset_seconds", pa.float64()),
+        pa.field("source_loudness", pa.float64()),
     ]
 )
 """The columns of every corpus; metadata columns follow them."""
@@ -49,6 +50,7 @@ FIELD_NOTES = {
     "source_uri": "file or object the clip came from",
     "channel": "channel of the source, from 0; null for the mean of all channels",
     "offset_seconds": "where the clip starts in its source",
+    "source_loudness": "loudness (LUFS) before it was brought to the target; null without one",
 }
 
 
@@ -64,6 +66,8 @@ class Record:
         source_uri: file or object the clip came from.
         channel: channel of the source; None for the mixdown.
         offset_seconds: where the clip starts in its source.
+        source_loudness: loudness (LUFS, ITU-R BS.1770) before it was brought to the target; None
+            where none was asked for.
         metadata: values of the metadata columns; null where missing.
     """
 
@@ -74,6 +78,7 @@ class Record:
     source_uri: str
     channel: int | None = None
     offset_seconds: float = 0.0
+    source_loudness: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -166,6 +171,7 @@ def record_batch(records: Sequence[Record], schema: pa.Schema) -> pa.RecordBatch
         "source_uri": [record.source_uri for record in records],
         "channel": [record.channel for record in records],
         "offset_seconds": [record.offset_seconds for record in records],
+        "source_loudness": [record.source_loudness for record in records],
     }
     arrays = []
     for column in schema:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -143,7 +143,7 @@ class _ShardRun:
     index: int
     tokenizer: DacTokenizer
     on_progress: OnProgress | None
-    sent: list[tuple[int, Reference]] = field(default_factory=list)
+    sent: list[tuple[int, Reference, Sequence[float | None] | None]] = field(default_factory=list)
     failures: list[tuple[int, FailedInput]] = field(default_factory=list)
     stats: ShardStats = field(default_factory=ShardStats)
     clock: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "write": 0.0})
@@ -162,8 +162,8 @@ class _ShardRun:
         ):
             encoded = self.tokenizer.encode_stream(self._clips(waveforms))
             for sent, items in itertools.groupby(encoded, key=lambda item: item.index):
-                position, reference = self.sent[sent]
-                self._take(writer, position, reference, list(items))
+                position, reference, loudness = self.sent[sent]
+                self._take(writer, position, reference, loudness, list(items))
             footer = self._footer(len(references))
             with self._timed("write"):
                 file = writer.publish(footer)
@@ -184,7 +184,7 @@ class _ShardRun:
             if isinstance(waveform, ClipError):
                 self._fail(position, reference, waveform)
             else:
-                self.sent.append((position, reference))
+                self.sent.append((position, reference, waveform.source_loudness))
                 yield self._blocks(waveform.blocks)
 
     def _blocks(self, blocks: Iterator[Any]) -> Iterator[Any]:
@@ -196,7 +196,12 @@ class _ShardRun:
             yield block
 
     def _take(
-        self, writer: ShardWriter, position: int, reference: Reference, items: list[EncodedClip]
+        self,
+        writer: ShardWriter,
+        position: int,
+        reference: Reference,
+        source_loudness: Sequence[float | None] | None,
+        items: list[EncodedClip],
     ) -> None:
         """Write the rows of a clip, one a channel, or note it as failed."""
         for item in items:
@@ -205,7 +210,8 @@ class _ShardRun:
                 return
         with self._timed("write"):
             for item in items:
-                writer.write(self._record(reference, item))
+                loudness = source_loudness[item.channel] if source_loudness else None
+                writer.write(self._record(reference, loudness, item))
         seconds = items[0].num_samples / self.tokenizer.sampling_rate
         codes = [item.audio_codes for item in items if item.audio_codes is not None]
         self.stats = replace(
@@ -218,7 +224,9 @@ class _ShardRun:
         )
         self._report(failed=0, seconds=seconds)
 
-    def _record(self, reference: Reference, item: EncodedClip) -> Record:
+    def _record(
+        self, reference: Reference, source_loudness: float | None, item: EncodedClip
+    ) -> Record:
         channels = self.plan.request.waveform.channels
         assert item.audio_codes is not None
         return Record(
@@ -229,6 +237,7 @@ class _ShardRun:
             source_uri=reference.uri,
             channel=None if channels == "mix" else item.channel,
             offset_seconds=reference.offset_seconds,
+            source_loudness=source_loudness,
             metadata=reference.metadata,
         )
 
@@ -249,7 +258,7 @@ class _ShardRun:
 
     def _footer(self, num_clips: int) -> ShardFooter:
         failures = tuple(failure for _, failure in sorted(self.failures, key=lambda pair: pair[0]))
-        written = len({position for position, _ in self.sent} - {p for p, _ in self.failures})
+        written = len({position for position, _, _ in self.sent} - {p for p, _ in self.failures})
         assert written + len(failures) == num_clips, (written, len(failures), num_clips)
         return ShardFooter(
             codec=asdict(self.plan.request.codec),

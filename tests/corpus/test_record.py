@@ -78,7 +78,9 @@ def test_record_batch_has_all_columns():
     codes = np.arange(6, dtype=np.uint16).reshape(3, 2)
     key = "ключ\n🎵" + "x" * 4000
     rows = [
-        Record(key, codes, 123, 123 / 8000, "/a.wav", metadata={"text": "hi"}),
+        Record(
+            key, codes, 123, 123 / 8000, "/a.wav", source_loudness=-20.5, metadata={"text": "hi"}
+        ),
         Record("b", codes[:, :1], 1, 1 / 8000, "/b.wav", channel=1, offset_seconds=2.5),
     ]
     assert record_batch(rows, schema).to_pylist() == [
@@ -91,6 +93,7 @@ def test_record_batch_has_all_columns():
             "source_uri": "/a.wav",
             "channel": None,
             "offset_seconds": 0.0,
+            "source_loudness": -20.5,
             "text": "hi",
         },
         {
@@ -102,6 +105,7 @@ def test_record_batch_has_all_columns():
             "source_uri": "/b.wav",
             "channel": 1,
             "offset_seconds": 2.5,
+            "source_loudness": None,
             "text": None,
         },
     ]

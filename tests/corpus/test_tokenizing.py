@@ -502,6 +502,21 @@ def test_the_real_codec(tmp_path):
     assert tree(tmp_path / "out") == tree(tmp_path / "again")
 
 
+@pytest.mark.parametrize("channels", ["mix", "split"])
+def test_loudness_is_recorded_for_every_row(tmp_path, channels):
+    references = write_sounds(tmp_path / "sounds", 2, channels=2)
+    options = WaveformOptions(channels=channels, loudness=-23.0)
+    run(tmp_path / "out", references, request(waveform=options))
+    found = [row["source_loudness"] for row in iter_rows(str(tmp_path / "out"))]
+    expected = []
+    for reference in references:
+        waveform = open_waveform(reference, RATE, options)
+        list(waveform.blocks)
+        expected += waveform.source_loudness
+    assert found == expected
+    assert len(set(found)) == (2 if channels == "mix" else 4)
+
+
 def test_import_is_light():
     code = (
         "import sys, dac_tokenize.corpus, dac_tokenize.corpus.planning\n"
