@@ -14,6 +14,7 @@ from dac_tokenize.audit.auditing import (
     CLIPS_NAME,
     PAGE_NAME,
     PAGE_SECONDS,
+    PAGE_TOTAL_SECONDS,
     REPORT_NAME,
     Audit,
     AuditOptions,
@@ -116,10 +117,9 @@ def _media(audit: Audit, options: AuditOptions) -> dict[Pick, ClipMedia]:
         if not any(finding.check == "shape" for finding in clip.findings)
     ]
     wanted = [pick for pick in picks if pick in set(decodable)]
+    seconds = min(PAGE_SECONDS, PAGE_TOTAL_SECONDS / max(len(wanted), 1))
     with open_measurer(plan, options) as measurer:
-        return {
-            pick: clip_media(sound, rate) for pick, sound in measurer.sounds(wanted, PAGE_SECONDS)
-        }
+        return {pick: clip_media(sound, rate) for pick, sound in measurer.sounds(wanted, seconds)}
 
 
 def _write_clips(audit: Audit, url: str) -> None:

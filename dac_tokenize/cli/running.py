@@ -6,7 +6,6 @@
 import contextlib
 import re
 import shlex
-import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -70,9 +69,6 @@ def _in_thread(run: Callable[[], object]) -> None:
     raised: list[BaseException] = []
 
     def work() -> None:
-        # Workers started from here inherit it: Ctrl-C is for this process to handle.
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             run()
         except BaseException as error:

@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import pytest
 
 from dac_tokenize.audit.auditing import AuditOptions, audit_corpus
@@ -132,3 +133,26 @@ def test_figures_for_machines(report):
     assert clips[0]["findings"][0]["check"] in ("constant-codebook", "fidelity")
     curve = [row["si_sdr_db"]["median"] for row in values["quality"]]
     assert curve == sorted(curve)
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_fifty_clips_take_less_than_20_mb(rate):
+    from dac_tokenize.audit.auditing import PAGE_TOTAL_SECONDS
+    from dac_tokenize.audit.measuring import Sound
+    from dac_tokenize.audit.media import clip_media
+    from dac_tokenize.audit.page import render
+    from dac_tokenize.references import Reference
+    from dac_tokenize.sources import shipped_sounds
+    from dac_tokenize.waveform import read_waveform
+
+    # music, which packs worst of what ships
+    uri = f"{shipped_sounds()}/music/band.ogg"
+    samples = read_waveform(Reference("band", uri), rate)[0][: int(rate * PAGE_TOTAL_SECONDS / 50)]
+    noisy = samples + np.float32(0.01) * np.random.default_rng(0).standard_normal(len(samples))
+    media = clip_media(Sound(samples, noisy.astype(np.float32)), rate)
+    parts = [getattr(media, name) for name in media.__slots__ if name != "seconds"]
+    frame = render("compare.html.j2", {}, values=EMPTY, metrics=[], played={})
+    assert len(frame) + 50 * sum(map(len, parts)) < 19e6
+
+
+EMPTY = {"clips": 0, "scored_at_hz": 0, "failed": [], "codecs": []}

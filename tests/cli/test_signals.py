@@ -87,7 +87,7 @@ def test_stopped_run_ends_at_once_and_clean(command, tmp_path, number, where):
     assert time.monotonic() - start < 15
     assert process.returncode == 128 + number
     assert out == ""
-    assert "Traceback" not in err
+    assert "Traceback" not in err, err
     assert all(line.startswith("dac-tokenize: ") for line in err.splitlines()), err
     last = err.splitlines()[-1]
     found = re.fullmatch(

@@ -117,6 +117,7 @@ def test_rows_are_the_clips_in_order(tmp_path, sounds):
             "source_uri": reference.uri,
             "channel": None,
             "offset_seconds": 0.0,
+            "source_loudness": None,
             "text": reference.metadata["text"],
             "speaker": reference.metadata["speaker"],
         }

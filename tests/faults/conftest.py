@@ -135,11 +135,13 @@ def arguments(sounds, codec_folder):  # noqa: F811
 def whole(runs, arguments, tmp_path_factory):
     """Every file of the corpus by a run that nothing disturbs, and its seconds."""
     output = tmp_path_factory.mktemp("faults") / "whole"
-    first = runs.start(arguments(output))
-    assert first.wait() == 0
+    assert runs.start(arguments(output)).wait() == 0
     files = tree(output)
+    again = runs.start(arguments(output.with_name("again")))
+    assert again.wait() == 0
+    assert tree(output.with_name("again")) == files
     assert sum(name.startswith("data/") for name in files) >= 20
-    return files, first.seconds
+    return files, again.seconds
 
 
 @pytest.fixture
