@@ -32,6 +32,7 @@ def test_defaults():
         "shard_seconds": 3600.0,
         "channels": "mix",
         "max_clip_seconds": None,
+        "loudness": None,
         "num_threads": 4,
         "allow_failures": False,
         "config": None,
