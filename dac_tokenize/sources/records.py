@@ -17,7 +17,7 @@ from dac_tokenize.waveform.stores import is_url, with_retries
 # the corpus's own columns: a metadata column of such a name is carried as source_<name>
 RESERVED_NAMES = frozenset(
     ("key", "audio_codes", "num_frames", "num_samples", "duration_seconds", "source_uri")
-) | {"channel", "offset_seconds"}
+) | {"channel", "offset_seconds", "source_loudness"}
 INT64 = range(-(2**63), 2**63)
 
 
