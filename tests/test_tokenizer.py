@@ -96,7 +96,7 @@ def test_any_lengths_in_any_rows(
 
 @pytest.mark.parametrize("name", [*PUBLISHED_SHAPES, "shipped"])
 def test_published_shapes_from_one_sample_to_several_windows(name: str) -> None:
-    tok = tokenizer(name)
+    tok = tokenizer(name, row_seconds=4.0)
     hop, row = tok.hop_length, tok.hop_length * round(4 * tok.frame_rate)
     edges = [1, 2, hop - 1, hop, hop + 1, row - 1, row, row + 1, row + hop, 2 * row + 17, 3 * row]
     generator = np.random.default_rng(7)
@@ -227,7 +227,7 @@ def test_an_empty_clip_is_an_error_of_that_clip() -> None:
 
 @pytest.mark.parametrize("name", ["tiny", *PUBLISHED_SHAPES, "shipped"])
 def test_decoding_gives_what_the_model_gives_for_the_whole(name: str) -> None:
-    tok = tokenizer(name)
+    tok = tokenizer(name, row_seconds=4.0)
     generator = np.random.default_rng(1)
     row = round(4 * tok.frame_rate)
     codes = [
@@ -249,8 +249,11 @@ def test_decoding_does_not_depend_on_company(frames: list[int], row_frames: int)
     codes = [generator.integers(0, 16, (3, n)) for n in frames]
     together = tok.decode(codes)
     for clip_codes, sound in zip(codes, together, strict=True):
-        np.testing.assert_array_equal(tok.decode([clip_codes])[0], sound)
-        np.testing.assert_array_equal(np.concatenate(list(tok.decode_blocks(clip_codes))), sound)
+        # Sound is promised to rounding: with rows of some odd lengths oneDNN computes the first and
+        # the last positions of a row in another order.
+        np.testing.assert_allclose(tok.decode([clip_codes])[0], sound, atol=2e-6)
+        blocks = np.concatenate(list(tok.decode_blocks(clip_codes)))
+        np.testing.assert_allclose(blocks, sound, atol=2e-6)
         np.testing.assert_allclose(sound, reference_decode(tiny_model(), clip_codes), atol=1e-5)
 
 
@@ -262,10 +265,10 @@ def test_decoding_cuts_and_pads_to_the_true_length() -> None:
     for wanted in (1_000, 1_272, 1_280):
         (sound,) = tok.decode([codes], num_samples=[wanted])
         assert len(sound) == wanted
-        np.testing.assert_array_equal(sound[:1_272], plain[:wanted])
+        np.testing.assert_allclose(sound[:1_272], plain[:wanted], atol=2e-6)
         assert not sound[1_272:].any()
         blocks = list(tok.decode_blocks(codes, num_samples=wanted))
-        np.testing.assert_array_equal(np.concatenate(blocks), sound)
+        np.testing.assert_allclose(np.concatenate(blocks), sound, atol=2e-6)
 
 
 def test_fewer_codebooks_decode_beside_more() -> None:

@@ -14,8 +14,8 @@ class RowDecoder:
 
     Its transposed convolutions have kernels of twice their stride, so each is a plain convolution
     two taps wide that puts out all phases of the stride at once. In that form a frame's result
-    does not depend on where in the row it lies, to the last bit; PyTorch's own transposed
-    convolution on the CPU differs by rounding from place to place.
+    hardly ever depends on where in the row it lies; PyTorch's own transposed convolution on the
+    CPU differs by rounding from place to place.
     """
 
     def __init__(self, decoder: Any, device: torch.device, dtype: torch.dtype) -> None:
