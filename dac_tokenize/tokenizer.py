@@ -253,7 +253,7 @@ class DacTokenizer:
     def decode_blocks(
         self, audio_codes: npt.ArrayLike, num_samples: int | None = None
     ) -> Iterator[Samples]:
-        """Decode one clip of any length block by block; joined they are what `decode` gives, to rounding.
+        """Decode one clip of any length block by block; joined, to rounding, what `decode` gives.
 
         Args:
             audio_codes: as for `decode`, one clip.
