@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,9 +23,6 @@ from dac_tokenize.corpus.record import FOOTER_PREFIX, SCHEMA_VERSION, feature_js
 from dac_tokenize.corpus.request import PlanRequest
 from dac_tokenize.errors import CorpusError, CorpusMismatchError
 from dac_tokenize.references import Reference
-
-if TYPE_CHECKING:
-    pass
 
 SHARDS_PER_PART = 1000
 """Shards whose references share one file of the plan."""
