@@ -55,11 +55,11 @@ def bucket():
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         filesystem = fsspec.filesystem("s3", skip_instance_cache=True)
-        filesystem.mkdir("corpus")
+        filesystem.mkdir("recordings")
         for name, data in sounds().items():
-            filesystem.pipe(f"corpus/in/{name}", data)
-        filesystem.pipe("corpus/in/notes.txt", b"no sound")
-        yield "s3://corpus/in"
+            filesystem.pipe(f"recordings/in/{name}", data)
+        filesystem.pipe("recordings/in/notes.txt", b"no sound")
+        yield "s3://recordings/in"
     server.stop()
 
 
@@ -147,7 +147,7 @@ def test_s3(bucket, size):
 def test_s3_segments_of_a_large_file_do_not_fetch_it_all(bucket, monkeypatch):
     samples = np.tile(tones(1_000_000), (12, 1))
     filesystem = fsspec.filesystem("s3", skip_instance_cache=True)
-    filesystem.pipe("corpus/long/a.wav", encode(samples, RATE))  # 24 MB
+    filesystem.pipe("recordings/long/a.wav", encode(samples, RATE))  # 24 MB
     fetched = []
     plain = fetch.SpanFile._read_at
     monkeypatch.setattr(
@@ -155,17 +155,17 @@ def test_s3_segments_of_a_large_file_do_not_fetch_it_all(bucket, monkeypatch):
         "_read_at",
         lambda self, *where: fetched.append(where) or plain(self, *where),
     )
-    segment = WaveformOpener(RATE).read(Reference("a", "s3://corpus/long/a.wav", 600.0, 1.0))
+    segment = WaveformOpener(RATE).read(Reference("a", "s3://recordings/long/a.wav", 600.0, 1.0))
     assert np.abs(segment[0] - samples[9_600_000:9_616_000, 0]).max() < 2**-15
     assert sum(num_bytes for _, num_bytes in fetched) < 100_000
 
 
 def test_s3_errors(bucket):
     opener = WaveformOpener(RATE)
-    with pytest.raises(SourceError, match=r"there is no file s3://corpus/in/gone.wav"):
-        opener(Reference("gone.wav", "s3://corpus/in/gone.wav"))
-    with pytest.raises(PlanError, match="there is no file or folder s3://corpus/nothing"):
-        list(list_references(["s3://corpus/nothing"]))
+    with pytest.raises(SourceError, match=r"there is no file s3://recordings/in/gone.wav"):
+        opener(Reference("gone.wav", "s3://recordings/in/gone.wav"))
+    with pytest.raises(PlanError, match="there is no file or folder s3://recordings/nothing"):
+        list(list_references(["s3://recordings/nothing"]))
     with pytest.raises(PlanError, match="there is no file or folder s3://other-bucket"):
         list(list_references(["s3://other-bucket/x"]))
 
