@@ -32,7 +32,7 @@ def random_model(width: int = 8, seed: int = 0, **config) -> DacModel:
     """
     generator = torch.Generator().manual_seed(seed)
     model = DacModel(
-        DacConfig(encoder_hidden_size=width, decoder_hidden_size=16 * width, **config)
+        DacConfig(**{"encoder_hidden_size": width, "decoder_hidden_size": 16 * width} | config)
     ).eval()
     with torch.no_grad():
         for name, module in model.named_modules():
