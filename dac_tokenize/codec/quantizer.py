@@ -7,10 +7,31 @@ choice subtract from the later projections what that entry contributes to them, 
 Tables are computed in float64 and rounded once.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as functional
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingTables:
+    """What `ResidualQuantizer.encode` reads, float32, for those who do the same another way.
+
+    Attributes:
+        project: shape (hidden_size, num_codebooks * codebook_dim).
+        project_bias: shape (num_codebooks * codebook_dim,).
+        unit_entries: normalised, shape (num_codebooks, codebook_size, codebook_dim).
+        unit_squares: their squared lengths, shape (num_codebooks, codebook_size).
+        contributions: for each codebook but the last what its entries add to the projections of
+            all later ones, shape (codebook_size, later codebooks * codebook_dim).
+    """
+
+    project: torch.Tensor
+    project_bias: torch.Tensor
+    unit_entries: torch.Tensor
+    unit_squares: torch.Tensor
+    contributions: list[torch.Tensor]
 
 
 class ResidualQuantizer:
@@ -50,6 +71,17 @@ class ResidualQuantizer:
         self._entry_rows = ready(functional.pad(entry_rows, (0, 0, 0, 1)))  # (K, C + 1, d + 1)
         with_bias = torch.cat([expand, expand_bias[:, :, None]], dim=-1)  # (K, D, d + 1)
         self._expand = ready(with_bias.permute(0, 2, 1).flatten(0, 1))  # (K (d + 1), D)
+
+    @property
+    def tables(self) -> EncodingTables:
+        """What `encode` reads."""
+        return EncodingTables(
+            self._project,
+            self._project_bias,
+            self._unit_entries,
+            self._unit_squares,
+            self._contributions,
+        )
 
     def encode(self, latents: torch.Tensor) -> torch.Tensor:
         """Choose the entries.
