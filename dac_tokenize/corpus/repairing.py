@@ -7,21 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dac_tokenize import files
-from dac_tokenize.corpus.manifest import (
-    MANIFEST_NAME,
-    Manifest,
-    ShardResult,
-    finish_corpus,
-)
+from dac_tokenize.corpus.checking import usable_manifest
+from dac_tokenize.corpus.manifest import MANIFEST_NAME, Manifest, ShardResult, finish_corpus
 from dac_tokenize.corpus.plan import Plan, load_plan
 from dac_tokenize.corpus.planning import sweep_temporaries
 from dac_tokenize.corpus.tokenizing import NUM_THREADS, published_shard, tokenize_shard
-from dac_tokenize.corpus.verifying import (
-    Finding,
-    Verification,
-    usable_manifest,
-    verify_corpus,
-)
+from dac_tokenize.corpus.verifying import Finding, Verification, verify_corpus
 from dac_tokenize.errors import CorpusError
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,38 @@ if TYPE_CHECKING:
 _NEEDED = ("key", "audio_codes", "num_frames", "num_samples", "duration_seconds")
 
 
-def check_rows(table: pa.Table, codec: CodecIdentity) -> Iterator[tuple[str, str]]:
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a shard.
+
+    Attributes:
+        kind: see `dac_tokenize.corpus.verifying.Finding`.
+        message: what was found and what was expected.
+        key: key of the row; None where it is a matter of the whole file.
+    """
+
+    kind: str
+    message: str
+    key: str | None = None
+
+
+def unreadable_rows(table: pa.Table) -> str | None:
+    """Return why the rows of a shard cannot be gone through; None where they can.
+
+    Args:
+        table: its rows.
+    """
+    if missing := [name for name in _NEEDED if name not in table.column_names]:
+        return f"it has no columns {', '.join(missing)}"
+    if nulls := [name for name in _NEEDED if table.column(name).null_count]:
+        return f"{', '.join(nulls)} hold nulls"
+    books = table.column("audio_codes").combine_chunks().flatten()
+    if books.null_count or books.flatten().null_count:
+        return "some codes are null"
+    return None
+
+
+def check_rows(table: pa.Table, codec: CodecIdentity) -> Iterator[Problem]:
     """Look at all rows of a shard.
 
     Args:
@@ -23,76 +55,80 @@ def check_rows(table: pa.Table, codec: CodecIdentity) -> Iterator[tuple[str, str
         codec: what made the codes.
 
     Yields:
-        What is wrong, as kind ("codes", "frames" or "keys") and message, at most one of each test.
+        What is wrong: one of the kind "codes" where the rows cannot be gone through; else one for
+        each row and test, of the kinds "codes", "frames" and "keys".
     """
-    if missing := [name for name in _NEEDED if name not in table.column_names]:
-        yield "codes", f"it has no columns {', '.join(missing)}"
-        return
-    if nulls := [name for name in _NEEDED if table.column(name).null_count]:
-        yield "codes", f"{', '.join(nulls)} hold nulls"
+    if (why := unreadable_rows(table)) is not None:
+        yield Problem("codes", why)
         return
     if not table.num_rows:
         return
     keys = table.column("key").to_pylist()
     if twice := len(keys) - len(set(keys)):
-        yield "keys", f"{twice} keys occur twice in it"
+        yield Problem("keys", f"{twice} keys occur twice in it")
+    for kind, row, what in _row_problems(table, codec):
+        yield Problem(kind, f"the clip {keys[row]!r} {what}", keys[row])
+
+
+def _row_problems(table: pa.Table, codec: CodecIdentity) -> Iterator[tuple[str, int, str]]:
+    """Yield kind, row and what is wrong."""
     lists: Any = table.column("audio_codes").combine_chunks()
     books: Any = lists.flatten()
+    num_codebooks = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    num_frames = pc.list_value_length(books).to_numpy(zero_copy_only=False)
+    row_of_book = np.repeat(np.arange(len(lists)), num_codebooks)
+    for row in _rows(num_codebooks != codec.num_codebooks):
+        yield (
+            "codes",
+            row,
+            f"has {num_codebooks[row]} codebooks, and the codec {codec.num_codebooks}",
+        )
+    said = table.column("num_frames").to_numpy()
+    wrong = np.flatnonzero(num_frames != said[row_of_book])
+    for row, book in zip(*np.unique(row_of_book[wrong], return_index=True), strict=True):
+        yield (
+            "codes",
+            int(row),
+            f"has codes of {num_frames[wrong[book]]} frames, and its num_frames is {said[row]}",
+        )
     codes: Any = books.flatten()
-    shapes = _shape_problem(table, lists, books, codec)
-    if shapes is not None:
-        yield "codes", shapes
-    if books.null_count or codes.null_count:
-        yield "codes", "some codes are null"
-    elif len(codes) and (most := pc.max(codes).as_py()) >= codec.codebook_size:
-        yield "codes", f"the code {most}, and the codebooks have {codec.codebook_size} entries"
+    if len(codes) and pc.max(codes).as_py() >= codec.codebook_size:
+        yield from _range_problems(codes.to_numpy(), np.repeat(row_of_book, num_frames), codec)
     yield from _length_problems(table, codec)
 
 
-def _shape_problem(table: pa.Table, lists: Any, books: Any, codec: CodecIdentity) -> str | None:
-    """Name the first row whose codes are not (num_codebooks, num_frames)."""
-    num_codebooks = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
-    wrong = np.flatnonzero(num_codebooks != codec.num_codebooks)
-    if wrong.size:
-        row = int(wrong[0])
-        return (
-            f"{_named(table, row)} has {num_codebooks[row]} codebooks, and the codec "
-            f"{codec.num_codebooks}"
+def _range_problems(codes: Any, rows: Any, codec: CodecIdentity) -> Iterator[tuple[str, int, str]]:
+    wrong = np.flatnonzero(codes >= codec.codebook_size)
+    for row in _rows(np.bincount(rows[wrong]) > 0):
+        most = codes[wrong[rows[wrong] == row]].max()
+        yield (
+            "codes",
+            row,
+            f"has the code {most}, and the codebooks have {codec.codebook_size} entries",
         )
-    num_frames = pc.list_value_length(books).to_numpy(zero_copy_only=False)
-    said = np.repeat(table.column("num_frames").to_numpy(), codec.num_codebooks)
-    wrong = np.flatnonzero(num_frames != said)
-    if wrong.size:
-        at = int(wrong[0])
-        return (
-            f"{_named(table, at // codec.num_codebooks)} has codes of {num_frames[at]} frames, "
-            f"and its num_frames is {said[at]}"
-        )
-    return None
 
 
-def _length_problems(table: pa.Table, codec: CodecIdentity) -> Iterator[tuple[str, str]]:
+def _length_problems(table: pa.Table, codec: CodecIdentity) -> Iterator[tuple[str, int, str]]:
     """Hold frames and seconds to samples."""
     num_samples = table.column("num_samples").to_numpy()
     num_frames = table.column("num_frames").to_numpy()
-    wrong = np.flatnonzero(num_frames != -(-num_samples // codec.hop_length))
-    if wrong.size:
-        row = int(wrong[0])
+    for row in _rows(num_frames != -(-num_samples // codec.hop_length)):
         yield (
             "frames",
-            f"{_named(table, row)} has {num_frames[row]} frames for {num_samples[row]} samples of "
-            f"{codec.hop_length} a frame",
+            row,
+            f"has {num_frames[row]} frames for {num_samples[row]} samples of {codec.hop_length} a "
+            "frame",
         )
     seconds = table.column("duration_seconds").to_numpy()
-    wrong = np.flatnonzero(seconds != num_samples / codec.sampling_rate)
-    if wrong.size:
-        row = int(wrong[0])
+    for row in _rows(seconds != num_samples / codec.sampling_rate):
         yield (
             "frames",
-            f"{_named(table, row)} lasts {seconds[row]} s by its row, and has {num_samples[row]} "
-            f"samples at {codec.sampling_rate} Hz",
+            row,
+            f"lasts {seconds[row]} s by its row, and has {num_samples[row]} samples at "
+            f"{codec.sampling_rate} Hz",
         )
 
 
-def _named(table: pa.Table, row: int) -> str:
-    return f"the clip {table.column('key')[row].as_py()!r}"
+def _rows(wrong: Any) -> list[int]:
+    rows: list[int] = np.flatnonzero(wrong).tolist()
+    return rows

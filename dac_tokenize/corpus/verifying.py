@@ -7,25 +7,22 @@ changed bit anywhere is found; then its pages' checksums, its footer and all row
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dac_tokenize import files
 from dac_tokenize.corpus.card import CARD_NAME
-from dac_tokenize.corpus.footer import FailedInput, ShardFooter, ShardStats, footer_of
-from dac_tokenize.corpus.manifest import FAILED_NAME, MANIFEST_NAME, Manifest, ManifestFile
-from dac_tokenize.corpus.manifest import read_manifest as read_manifest
-from dac_tokenize.corpus.plan import Plan, PlannedShard, iter_shards, load_plan, load_shard
+from dac_tokenize.corpus.checking import ShardChecker, usable_manifest
+from dac_tokenize.corpus.footer import FailedInput, ShardStats
+from dac_tokenize.corpus.manifest import FAILED_NAME, MANIFEST_NAME
+from dac_tokenize.corpus.plan import Plan, PlannedShard, iter_shards, load_plan
 from dac_tokenize.corpus.reading import read_failed
-from dac_tokenize.corpus.record import corpus_schema
-from dac_tokenize.corpus.rows import check_rows
+from dac_tokenize.corpus.rows import Problem
 from dac_tokenize.errors import CorpusError
 
 NUM_THREADS = 4
@@ -102,13 +99,14 @@ def verify_corpus(
     plan = load_plan(output)
     if plan is None:
         raise CorpusError(f"{output} holds no corpus of dac_tokenize: it has no _plan/plan.json")
-    manifest, findings = usable_manifest(plan)
-    check = _ShardCheck(plan, manifest)
+    manifest, problems = usable_manifest(plan)
+    findings = [Finding(MANIFEST_NAME, "manifest", problem.message) for problem in problems]
+    look = _Look(ShardChecker(plan, manifest))
     shards: list[_Looked] = []
     failures: list[FailedInput] = []
     keys = _Keys()
     with ThreadPoolExecutor(max_workers=max(num_threads, 1)) as pool:
-        for looked in _bounded(pool, check, iter_shards(plan), 2 * num_threads):
+        for looked in _bounded(pool, look, iter_shards(plan), 2 * num_threads):
             keys.add(looked)
             looked.keys = None
             shards.append(looked)
@@ -119,7 +117,7 @@ def verify_corpus(
     findings += keys.findings(plan)
     if manifest is not None and not findings:
         findings += _check_failed(output, failures)
-    findings += _strays(plan)
+    findings += strays(plan)
     return Verification(
         num_shards=plan.num_shards,
         rows=sum(looked.stats.rows for looked in shards),
@@ -143,137 +141,42 @@ class _Looked:
 
 
 @dataclass(frozen=True, slots=True)
-class _ShardCheck:
-    """Looks at one shard."""
+class _Look:
+    """Looks at one shard, and keeps what is small."""
 
-    plan: Plan
-    manifest: Manifest | None
+    checker: ShardChecker
 
     def __call__(self, planned: PlannedShard) -> _Looked:
-        looked = _Looked(planned)
-        for kind, message in self._problems(looked):
-            path = self.plan.shard_name(planned.index)
-            looked.findings.append(Finding(path, kind, message, planned.index))
-        if looked.findings:
-            looked.stats = ShardStats()
+        checked = self.checker.check(planned)
+        path = self.checker.plan.shard_name(planned.index)
+        looked = _Looked(planned, size_bytes=checked.size_bytes)
+        for problem in _first_of_each(checked.problems):
+            looked.findings.append(Finding(path, problem.kind, problem.message, planned.index))
+        if checked.table is not None:
+            looked.keys = list(map(str, checked.table.column("key").to_pylist()))
+        if checked.footer is not None:
+            looked.failures = checked.footer.failures
+            if not looked.findings:
+                looked.stats = checked.footer.stats
         return looked
 
-    def _problems(self, looked: _Looked) -> Iterator[tuple[str, str]]:
-        """Yield what is wrong, as kind and message; stop where more would be only noise."""
-        data = files.read_bytes(self.plan.shard_url(looked.planned.index))
-        if data is None:
-            yield "missing", "the plan has this shard, and there is no such file"
-            return
-        looked.size_bytes = len(data)
-        entry = self._entry(looked.planned.index)
-        if entry is not None and (problem := _checksum_problem(data, entry)):
-            yield "checksum", problem
-            return
-        try:
-            # One call for all pages: their checksums are compared where they are read.
-            with pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True) as file:
-                footer = footer_of(file, looked.planned.fingerprint)
-                table = file.read()
-        except CorpusError as error:
-            yield "footer", str(error).replace(looked.planned.fingerprint, "the file")
-            return
-        except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
-            yield "damaged", f"no readable Parquet file: {error}"
-            return
-        yield from self._footer_problems(footer, table, looked.planned)
-        yield from self._count_problems(footer, table, looked.planned, entry)
-        yield from self._key_problems(footer, table, looked)
-        yield from check_rows(table, self.plan.request.codec)
-        looked.failures, looked.stats = footer.failures, footer.stats
 
-    def _entry(self, index: int) -> ManifestFile | None:
-        known = self.manifest.files if self.manifest is not None else ()
-        return known[index] if index < len(known) else None
-
-    def _footer_problems(
-        self, footer: ShardFooter, table: pa.Table, planned: PlannedShard
-    ) -> Iterator[tuple[str, str]]:
-        request = self.plan.request
-        expected = {
-            "shard_fingerprint": planned.fingerprint,
-            "plan_fingerprint": self.plan.fingerprint,
-            "index": planned.index,
-            "num_shards": self.plan.num_shards,
-            "codec": asdict(request.codec),
-            "waveform": asdict(request.waveform),
-        }
-        for name, value in expected.items():
-            if (found := getattr(footer, name)) != value:
-                yield "footer", f"its footer has {name} {found}, and the plan {value}"
-        schema = corpus_schema(request.codec, self.plan.metadata_schema)
-        columns = [(column.name, column.type) for column in schema]
-        if (has := [(column.name, column.type) for column in table.schema]) != columns:
-            yield "footer", f"its columns are {_columns(has)}, and expected are {_columns(columns)}"
-
-    def _count_problems(
-        self,
-        footer: ShardFooter,
-        table: pa.Table,
-        planned: PlannedShard,
-        entry: ManifestFile | None,
-    ) -> Iterator[tuple[str, str]]:
-        stats = footer.stats
-        if stats.clips != planned.num_clips:
-            yield "counts", f"{stats.clips} clips, and {planned.num_clips} in the plan"
-        if stats.failed != len(footer.failures):
-            yield "counts", f"{stats.failed} failed inputs, and {len(footer.failures)} listed"
-        for name, found in _counts(table).items():
-            if found != (said := getattr(stats, name)):
-                yield "counts", f"{name} of all rows is {found}, and its footer says {said}"
-        for name, value in asdict(stats).items() if entry is not None else ():
-            if value != (said := getattr(entry, name)):
-                yield "counts", f"its footer has {name} {value}, and the manifest {said}"
-
-    def _key_problems(
-        self, footer: ShardFooter, table: pa.Table, looked: _Looked
-    ) -> Iterator[tuple[str, str]]:
-        """Hold the rows' keys to the clips of the plan that did not fail."""
-        failed = {failure.key for failure in footer.failures}
-        references = load_shard(self.plan, looked.planned.index)
-        expected = [reference.key for reference in references if reference.key not in failed]
-        looked.keys = list(map(str, table.column("key").to_pylist()))
-        found = looked.keys
-        if self.plan.request.waveform.channels == "split":
-            found = list(dict.fromkeys(key.rpartition("#")[0] for key in looked.keys))
-        if found == expected:
-            return
-        lost = [key for key in expected if key not in set(found)]
-        foreign = [key for key in found if key not in set(expected)]
-        for what, keys in (("misses", lost), ("has, against the plan,", foreign)):
-            if keys:
-                yield "keys", f"it {what} {len(keys)} clips, the first {keys[0]!r}"
-        if not lost and not foreign:
-            yield "keys", "its rows are not the plan's clips in their order, each once"
-
-
-def _checksum_problem(data: bytes, entry: ManifestFile) -> str | None:
-    if len(data) != entry.size_bytes:
-        return f"{len(data):,} bytes, and {entry.size_bytes:,} in the manifest"
-    if (digest := hashlib.sha256(data).hexdigest()) != entry.checksum:
-        return f"its SHA-256 is {digest[:12]}..., and {entry.checksum[:12]}... in the manifest"
-    return None
-
-
-def _columns(columns: Iterable[tuple[str, Any]]) -> str:
-    return ", ".join(f"{name} {kind}" for name, kind in columns)
-
-
-def _counts(table: pa.Table) -> dict[str, int]:
-    """Return the sums over all rows that a footer also states, where the columns have them."""
+def _first_of_each(problems: Iterable[Problem]) -> list[Problem]:
+    """Return the first problem of each kind that rows have, with their number, and all others."""
     counts: dict[str, int] = {}
-    for name in ("num_frames", "num_samples"):
-        if name in table.column_names:
-            counts[name] = sum(value or 0 for value in table.column(name).to_pylist())
-    if "audio_codes" in table.column_names:
-        inner: Any = table.column("audio_codes").combine_chunks()
-        inner = inner.flatten()
-        counts["num_tokens"] = len(inner.flatten())
-    return counts
+    kept = []
+    for problem in problems:
+        if problem.key is not None:
+            counts[problem.kind] = counts.get(problem.kind, 0) + 1
+            if counts[problem.kind] > 1:
+                continue
+        kept.append(problem)
+    return [
+        replace(problem, message=f"{problem.message}, and {more:,} more like it")
+        if problem.key is not None and (more := counts[problem.kind] - 1)
+        else problem
+        for problem in kept
+    ]
 
 
 class _Keys:
@@ -308,47 +211,16 @@ class _Keys:
 
 
 def _bounded(
-    pool: ThreadPoolExecutor, check: _ShardCheck, shards: Iterable[PlannedShard], ahead: int
+    pool: ThreadPoolExecutor, look: _Look, shards: Iterable[PlannedShard], ahead: int
 ) -> Iterator[_Looked]:
     """Map over shards in order, with only so many under way, so that memory stays bounded."""
     waiting: list[Any] = []
     for planned in shards:
-        waiting.append(pool.submit(check, planned))
+        waiting.append(pool.submit(look, planned))
         if len(waiting) > ahead:
             yield waiting.pop(0).result()
     for future in waiting:
         yield future.result()
-
-
-def usable_manifest(plan: Plan) -> tuple[Manifest | None, list[Finding]]:
-    """Return the manifest where it can be used, and what is wrong with it."""
-
-    def finding(message: str) -> list[Finding]:
-        return [Finding(MANIFEST_NAME, "manifest", message)]
-
-    try:
-        manifest = read_manifest(plan.output)
-    except CorpusError as error:
-        return None, finding(str(error))
-    if manifest is None:
-        return None, finding("there is none: the corpus is not finished; run the encoding again")
-    if manifest.plan_fingerprint != plan.fingerprint or len(manifest.files) != plan.num_shards:
-        return None, finding(
-            f"it is of the plan {manifest.plan_fingerprint[:12]}... with {len(manifest.files)} "
-            f"shards, and the plan is {plan.fingerprint[:12]}... with {plan.num_shards}"
-        )
-    return manifest, list(_sum_findings(manifest))
-
-
-_SUMS = ("clips", "failed", "rows", "num_frames", "num_tokens", "num_samples", "size_bytes")
-
-
-def _sum_findings(manifest: Manifest) -> Iterator[Finding]:
-    for name in _SUMS:
-        total = sum(getattr(entry, name) for entry in manifest.files)
-        if total != (said := getattr(manifest, name)):
-            message = f"it says {name} {said}, and its files have {total}"
-            yield Finding(MANIFEST_NAME, "manifest", message)
 
 
 def _check_failed(output: str, failures: list[FailedInput]) -> Iterator[Finding]:
@@ -365,7 +237,7 @@ def _check_failed(output: str, failures: list[FailedInput]) -> Iterator[Finding]
         )
 
 
-def _strays(plan: Plan) -> list[Finding]:
+def strays(plan: Plan) -> list[Finding]:
     """List files that belong neither to the corpus nor to a run that goes on now.
 
     In the top folder only left-over temporaries and Parquet files count, for people add to it.

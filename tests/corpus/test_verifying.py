@@ -244,9 +244,9 @@ def rows(codes, **columns):
 )
 def test_check_rows(table, found):
     problems = list(check_rows(table, IDENTITY))
-    assert [kind for kind, _ in problems] == [kind for kind, _ in found], problems
-    for (_, message), (_, says) in zip(problems, found, strict=True):
-        assert says in message
+    assert [problem.kind for problem in problems] == [kind for kind, _ in found], problems
+    for problem, (_, says) in zip(problems, found, strict=True):
+        assert says in problem.message
 
 
 @pytest.mark.parametrize("spoil", ["cut", "sum", "entry", "other plan"])
