@@ -152,6 +152,54 @@ def publish_bytes(data: bytes, url: str) -> None:
         path.write_bytes(data)
 
 
+def publish_new(data: bytes, url: str) -> bool:
+    """Write a small file whole where there is none yet, so that of several writers one wins.
+
+    Returns:
+        Whether this call wrote it.
+
+    Raises:
+        OSError: the disk or the store refused it.
+    """
+    temporary = temporary_path(url)
+    try:
+        temporary.write_bytes(data)
+        final = local_path(url)
+        if final is None:
+            return _put_new(temporary, url)
+        _sync(temporary)
+        try:
+            os.link(temporary, final)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            return not final.exists() and _replaced(temporary, url)
+        _sync(final.parent)
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _put_new(temporary: Path, url: str) -> bool:
+    store, path = open_store(url)
+    if exists(url):
+        return False
+    try:
+        store.makedirs(store._parent(path), exist_ok=True)
+        store.put_file(str(temporary), path, mode="create")
+    except FileExistsError:
+        return False
+    except (OSError, NotImplementedError, TypeError):  # most likely: no such condition there
+        return not exists(url) and _replaced(temporary, url)
+    store.invalidate_cache(path)
+    return True
+
+
+def _replaced(temporary: Path, url: str) -> bool:
+    publish_file(temporary, url)
+    return True
+
+
 def remove(url: str) -> None:
     """Remove a file; no harm where there is none."""
     store, path = open_store(url)
