@@ -39,6 +39,7 @@ from dac_tokenize.corpus import (
     tokenize_shard,
 )
 from dac_tokenize.corpus.footer import FailedInput
+from dac_tokenize.corpus.manifest import unfinished
 from dac_tokenize.corpus.tokenizing import NUM_THREADS
 from dac_tokenize.errors import ClipError, CorpusError, UsageError
 from dac_tokenize.process import CodecOptions, tokenizer_for
@@ -237,7 +238,7 @@ class DecodeAudio(beam.PTransform):
 
 
 def _shard_indices(output: str) -> Iterable[int]:
-    return range(_saved_plan(output).num_shards)
+    return unfinished(_saved_plan(output)).indices
 
 
 def _finish(results: list[ShardResult], output: str) -> dict[str, Any]:

@@ -161,6 +161,7 @@ class _PublishedShards:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._folder = files.join(plan.output, "data")
+        self._fingerprints = {generation.fingerprint for generation in plan.generations}
         self._seen: set[str] = set()
         self._tally = Tally()
         self._next_poll = 0.0
@@ -177,7 +178,7 @@ class _PublishedShards:
 
     def _note(self, name: str, *, skipped: bool) -> None:
         footer = read_footer(files.join(self._folder, name))
-        if footer is not None and footer.plan_fingerprint == self._plan.fingerprint:
+        if footer is not None and footer.plan_fingerprint in self._fingerprints:
             self._seen.add(name)
             stats = footer.stats
             self._tally.add(stats.clips, stats.failed, stats.seconds, skipped=skipped)

@@ -20,7 +20,8 @@ from dac_tokenize.beam import (
     _TokenizeShard,
 )
 from dac_tokenize.corpus import finish_corpus, tokenize_shard
-from dac_tokenize.corpus.plan import plan_json, plan_url
+from dac_tokenize.corpus.generation import generation_json
+from dac_tokenize.corpus.parts import plan_url
 from dac_tokenize.corpus.planning import open_plan
 from dac_tokenize.errors import CorpusError, UsageError
 from dac_tokenize.process import CodecOptions, tokenizer_for
@@ -189,12 +190,13 @@ def test_job_graph_does_not_grow_with_the_plan(plan, codec, tmp_path):
 
     small = graph_bytes()
     # A plan of 1,000,000 references, as far as whoever builds a pipeline could see.
-    parts = plan.parts * 1_000
-    large = replace(plan, num_clips=1_000_000, num_shards=1_000_000, parts=parts)
+    (first,) = plan.generations
+    parts = first.parts * 1_000
+    large = replace(first, num_clips=1_000_000, num_shards=1_000_000, parts=parts)
     url = plan_url(plan.output)
-    assert len(plan_json(large)) > 100_000
+    assert len(generation_json(large)) > 100_000
     with open(url, "wb") as file:
-        file.write(plan_json(large))
+        file.write(generation_json(large))
     assert max(small, graph_bytes()) < 50_000
     assert abs(graph_bytes() - small) < 100  # names in it are numbered
 

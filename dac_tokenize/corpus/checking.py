@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 
 from dac_tokenize import files
 from dac_tokenize.corpus.footer import ShardFooter, footer_of
-from dac_tokenize.corpus.manifest import Manifest, ManifestFile, read_manifest
-from dac_tokenize.corpus.plan import Plan, PlannedShard, load_shard
+from dac_tokenize.corpus.manifest import Manifest, read_manifest, shards_covered
+from dac_tokenize.corpus.parts import PlannedShard
+from dac_tokenize.corpus.plan import Plan, load_shard
 from dac_tokenize.corpus.record import FOOTER_PREFIX, corpus_schema
+from dac_tokenize.corpus.results import ManifestFile, totals
 from dac_tokenize.corpus.rows import Problem, check_rows, unreadable_rows
 from dac_tokenize.errors import CorpusError
 
@@ -106,12 +108,12 @@ class ShardChecker:
     def _footer_problems(
         self, footer: ShardFooter, table: pa.Table, planned: PlannedShard
     ) -> Iterator[Problem]:
-        request = self.plan.request
+        request, generation = self.plan.request, self.plan.generation_of(planned.index)
         expected = {
             "shard_fingerprint": planned.fingerprint,
-            "plan_fingerprint": self.plan.fingerprint,
+            "plan_fingerprint": generation.fingerprint,
             "index": planned.index,
-            "num_shards": self.plan.num_shards,
+            "num_shards": generation.end_shard,
             "codec": asdict(request.codec),
             "waveform": asdict(request.waveform),
         }
@@ -167,7 +169,8 @@ class ShardChecker:
             for reference in load_shard(self.plan, planned.index)
             if reference.key not in failed
         }
-        keys, uris, offsets = (table.column(name).to_pylist() for name in names)
+        columns: list[list[Any]] = [table.column(name).to_pylist() for name in names]
+        keys, uris, offsets = columns
         split = self.plan.request.waveform.channels == "split"
         found = [reference_key(key, split) for key in keys]
         for key, clip, uri, offset in zip(keys, found, uris, offsets, strict=True):
@@ -247,8 +250,8 @@ def usable_manifest(plan: Plan) -> tuple[Manifest | None, list[Problem]]:
     """Return the manifest where it can be used, and what is wrong with it.
 
     Returns:
-        None where it cannot be used; the kinds are "unfinished", where there is none, and
-        "manifest".
+        None where it cannot be used; the kinds are "unfinished", where there is none, or one from
+        before something was added (which can be used), and "manifest".
     """
     try:
         manifest = read_manifest(plan.output)
@@ -261,7 +264,8 @@ def usable_manifest(plan: Plan) -> tuple[Manifest | None, list[Problem]]:
                 "there is none: the corpus is not finished; run the encoding again",
             )
         ]
-    if manifest.plan_fingerprint != plan.fingerprint or len(manifest.files) != plan.num_shards:
+    problems = list(_sum_problems(manifest))
+    if not (covered := shards_covered(plan, manifest)):
         return None, [
             Problem(
                 "manifest",
@@ -269,14 +273,13 @@ def usable_manifest(plan: Plan) -> tuple[Manifest | None, list[Problem]]:
                 f"shards, and the plan is {plan.fingerprint[:12]}... with {plan.num_shards}",
             )
         ]
-    return manifest, list(_sum_problems(manifest))
-
-
-_SUMS = ("clips", "failed", "rows", "num_frames", "num_tokens", "num_samples", "size_bytes")
+    if covered < plan.num_shards:
+        what = f"{plan.num_shards - covered} shards were added, and the corpus is not finished"
+        problems.append(Problem("unfinished", f"{what}; run the encoding again"))
+    return manifest, problems
 
 
 def _sum_problems(manifest: Manifest) -> Iterator[Problem]:
-    for name in _SUMS:
-        total = sum(getattr(entry, name) for entry in manifest.files)
+    for name, total in totals(manifest.files).items():
         if total != (said := getattr(manifest, name)):
             yield Problem("manifest", f"it says {name} {said}, and its files have {total}")

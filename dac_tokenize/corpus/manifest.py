@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,9 @@ import pyarrow.parquet as pq
 
 from dac_tokenize import files
 from dac_tokenize.corpus.card import CARD_NAME, render_card
-from dac_tokenize.corpus.footer import FailedInput, ShardFooter, load_footer
+from dac_tokenize.corpus.footer import FailedInput, load_footer
 from dac_tokenize.corpus.record import SCHEMA_VERSION
-from dac_tokenize.corpus.shard import ShardFile
+from dac_tokenize.corpus.results import ManifestFile, ShardResult, totals
 from dac_tokenize.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -30,67 +29,6 @@ FAILED_NAME = "_failed.parquet"
 
 FAILED_SCHEMA = pa.schema([pa.field(column.name, pa.string()) for column in fields(FailedInput)])
 """The columns of the table of failed inputs: key, uri, stage, error, message."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShardResult:
-    """What became of one shard; plain values, to travel between workers.
-
-    Attributes:
-        index: number of the shard.
-        path: its path below the output folder.
-        fingerprint: SHA-256 of all that decides its rows.
-        skipped: True where an earlier run had published it.
-        clips: inputs, failed ones included.
-        failed: inputs that gave no row.
-        rows: rows; one an input, or one a channel.
-        num_frames: frames of all rows.
-        num_tokens: codes of all rows.
-        num_samples: samples of all rows at the codec's rate.
-        seconds: seconds of sound of the inputs encoded.
-        size_bytes: size of the file.
-        codes_bytes: of these, the codes.
-        checksum: SHA-256 of the file; None where the manifest knows it.
-        read_seconds: wall time spent waiting for sound.
-        encode_seconds: wall time of the codec.
-        write_seconds: wall time of writing and publishing.
-    """
-
-    index: int
-    path: str
-    fingerprint: str
-    skipped: bool
-    clips: int
-    failed: int
-    rows: int
-    num_frames: int
-    num_tokens: int
-    num_samples: int
-    seconds: float
-    size_bytes: int
-    codes_bytes: int
-    checksum: str | None
-    read_seconds: float = 0.0
-    encode_seconds: float = 0.0
-    write_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestFile:
-    """One file of a finished corpus; see `ShardResult` for its fields."""
-
-    path: str
-    fingerprint: str
-    checksum: str
-    size_bytes: int
-    codes_bytes: int
-    clips: int
-    failed: int
-    rows: int
-    num_frames: int
-    num_tokens: int
-    num_samples: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,21 +76,6 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
 
-def shard_result(plan: Plan, footer: ShardFooter, file: ShardFile, *, skipped: bool) -> ShardResult:
-    """Return the result that a shard's footer and file amount to."""
-    stats = asdict(footer.stats)
-    return ShardResult(
-        index=footer.index,
-        path=plan.shard_name(footer.index),
-        fingerprint=footer.shard_fingerprint,
-        skipped=skipped,
-        size_bytes=file.size_bytes,
-        codes_bytes=file.codes_bytes,
-        checksum=file.checksum,
-        **stats,
-    )
-
-
 def finish_corpus(plan: Plan, output: str, results: Iterable[ShardResult]) -> Manifest:
     """Write the manifest, the table of failed inputs and the dataset card.
 
@@ -161,7 +84,8 @@ def finish_corpus(plan: Plan, output: str, results: Iterable[ShardResult]) -> Ma
     Args:
         plan: the corpus's plan.
         output: path or URL of the output folder.
-        results: of all shards, in any order; of several for one shard, one counts.
+        results: of all shards that the manifest does not have yet, in any order; of several for
+            one shard, one counts.
 
     Returns:
         The manifest.
@@ -169,16 +93,18 @@ def finish_corpus(plan: Plan, output: str, results: Iterable[ShardResult]) -> Ma
     Raises:
         CorpusError: a shard is missing, or a file cannot be read or written.
     """
+    earlier = read_manifest(output)
     by_index = {result.index: result for result in results}
-    missing = [index for index in range(plan.num_shards) if index not in by_index]
+    kept = shards_covered(plan, earlier)
+    missing = [index for index in plan.indices if index >= kept and index not in by_index]
     if missing:
         raise CorpusError(
             f"{output} is not finished: {len(missing)} of {plan.num_shards} shards have no result "
             f"(the first is {plan.shard_name(missing[0])}); run again to make them"
         )
-    ordered = [by_index[index] for index in range(plan.num_shards)]
     try:
-        return _finish(plan, output, ordered)
+        entries = [_entry(output, index, by_index.get(index), earlier) for index in plan.indices]
+        return _finish(plan, output, entries, earlier)
     except OSError as error:
         raise CorpusError(
             f"{output} cannot be finished: {error}; all shards are published and stay readable, "
@@ -186,12 +112,13 @@ def finish_corpus(plan: Plan, output: str, results: Iterable[ShardResult]) -> Ma
         ) from error
 
 
-def _finish(plan: Plan, output: str, results: list[ShardResult]) -> Manifest:
-    earlier = read_manifest(output)
-    manifest = _manifest(plan, [_manifest_file(output, result, earlier) for result in results])
+def _finish(
+    plan: Plan, output: str, entries: list[ManifestFile], earlier: Manifest | None
+) -> Manifest:
+    manifest = _manifest(plan, entries)
     card = render_card(manifest, plan.metadata_schema).encode()
     manifest = replace(manifest, card_checksum=hashlib.sha256(card).hexdigest())
-    _write_failed(output, results)
+    _write_failed(output, entries)
     card_url = files.join(output, CARD_NAME)
     if _may_replace_card(files.read_bytes(card_url), earlier):
         files.publish_bytes(card, card_url)
@@ -205,57 +132,76 @@ def _may_replace_card(found: bytes | None, earlier: Manifest | None) -> bool:
     return earlier is not None and hashlib.sha256(found).hexdigest() == earlier.card_checksum
 
 
-def _manifest_file(output: str, result: ShardResult, earlier: Manifest | None) -> ManifestFile:
+def _entry(
+    output: str, index: int, result: ShardResult | None, earlier: Manifest | None
+) -> ManifestFile:
     """Return a shard's entry, with a checksum from the earlier manifest or the file."""
+    known = earlier.files[index] if earlier and index < len(earlier.files) else None
+    if result is None:
+        assert known is not None
+        return known
     checksum = result.checksum
-    known = earlier.files[result.index] if earlier and result.index < len(earlier.files) else None
     if checksum is None and known is not None:
         same = known.fingerprint == result.fingerprint and known.size_bytes == result.size_bytes
         checksum = known.checksum if same else None
     if checksum is None:
         checksum = files.checksum(files.join(output, result.path))
-    values = {name: value for name, value in asdict(result).items() if name in _FILE_FIELDS}
-    return ManifestFile(**values | {"checksum": checksum})
-
-
-_FILE_FIELDS = {column.name for column in fields(ManifestFile)}
+    return result.as_file(checksum)
 
 
 def _manifest(plan: Plan, entries: list[ManifestFile]) -> Manifest:
-    clips, failed = (sum(getattr(entry, name) for entry in entries) for name in ("clips", "failed"))
-    seconds = math.fsum(entry.seconds for entry in entries)
+    sums: dict[str, Any] = totals(entries)
     return Manifest(
         codec=asdict(plan.request.codec),
         waveform=asdict(plan.request.waveform),
         plan_fingerprint=plan.fingerprint,
-        clips=clips,
-        written=clips - failed,
-        failed=failed,
-        rows=sum(entry.rows for entry in entries),
-        num_frames=sum(entry.num_frames for entry in entries),
-        num_tokens=sum(entry.num_tokens for entry in entries),
-        num_samples=sum(entry.num_samples for entry in entries),
-        seconds=seconds,
-        hours=seconds / 3600,
-        size_bytes=sum(entry.size_bytes for entry in entries),
-        codes_bytes=sum(entry.codes_bytes for entry in entries),
+        written=sums["clips"] - sums["failed"],
+        hours=sums["seconds"] / 3600,
         files=tuple(entries),
         card_checksum="",
         package_version=plan.package_version,
+        **sums,
     )
 
 
-def _write_failed(output: str, results: Iterable[ShardResult]) -> None:
+def _write_failed(output: str, entries: Iterable[ManifestFile]) -> None:
     """Write the table of failed inputs, shard after shard; it is there even when empty."""
     with (
         files.published(files.join(output, FAILED_NAME)) as path,
         pq.ParquetWriter(str(path), FAILED_SCHEMA, compression="zstd") as writer,
     ):
-        for result in results:
-            if result.failed:
-                footer = load_footer(files.join(output, result.path))
+        for entry in entries:
+            if entry.failed:
+                footer = load_footer(files.join(output, entry.path))
                 rows = [asdict(failure) for failure in footer.failures]
                 writer.write_table(pa.Table.from_pylist(rows, schema=FAILED_SCHEMA))
+
+
+def shards_covered(plan: Plan, manifest: Manifest | None) -> int:
+    """Return how many of a plan's shards, from the first on, a manifest was written for.
+
+    All where the corpus is finished; fewer where something was added and is not finished yet; 0
+    where the manifest is another plan's.
+    """
+    for count in range(len(plan.generations) if manifest is not None else 0, 0, -1):
+        part = replace(plan, generations=plan.generations[:count])
+        found = (manifest.plan_fingerprint, len(manifest.files)) if manifest is not None else None
+        if found == (part.fingerprint, part.num_shards):
+            return part.num_shards
+    return 0
+
+
+def unfinished(plan: Plan) -> Plan:
+    """Return what a run has to look at: what was added to a finished corpus, or else everything.
+
+    Raises:
+        CorpusError: the manifest is damaged.
+    """
+    if len(plan.generations) == 1:
+        return plan
+    covered = shards_covered(plan, read_manifest(plan.output))
+    later = tuple(one for one in plan.generations if one.first_shard >= covered)
+    return replace(plan, generations=later) if later else plan
 
 
 def read_manifest(output: str) -> Manifest | None:

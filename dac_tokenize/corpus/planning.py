@@ -1,35 +1,25 @@
 """Making plans: references, however many, into shards, in bounded memory.
 
 Two passes. The first takes the references as they come and spools them to local files, a chunk at
-a time, noting 8 bytes a key and a sample of file sizes. The second, when the types of all metadata
-columns and the likely seconds of each clip are known, cuts shards and writes the plan's parts.
+a time, noting hashes of their keys and a sample of file sizes. The second, when the types of all
+metadata columns and the likely seconds of each clip are known, cuts shards and writes the parts.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import itertools
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dac_tokenize import files
 from dac_tokenize.corpus.cutting import ShardCutter, estimate_seconds, probe_seconds
 from dac_tokenize.corpus.footer import package_versions
-from dac_tokenize.corpus.plan import (
-    SHARDS_ENTRY,
-    SHARDS_PER_PART,
-    Plan,
-    PlanPart,
-    load_plan,
-    part_checksum,
-    plan_json,
-    plan_url,
-    shard_fingerprint,
-)
+from dac_tokenize.corpus.generation import Generation, generation_json, generation_name
+from dac_tokenize.corpus.parts import PartWriter, plan_url
+from dac_tokenize.corpus.plan import Plan, iter_parts, load_plan
 from dac_tokenize.corpus.record import corpus_schema
 from dac_tokenize.corpus.request import PlanRequest
 from dac_tokenize.corpus.spool import Spool
@@ -117,6 +107,28 @@ def make_plan(
         PlanError: there are no references, two have one key, or their metadata do not fit.
         CorpusError: the plan cannot be written.
     """
+    with spooled(output, request, references, spool_rows) as spool:
+        columns = [_without_null(column) for column in spool.metadata_schema()]
+        plan = save_generation(output, request, spool, pa.schema(columns), None, probe)
+        plan.check_request(request)  # another driver may have been quicker
+        return plan
+
+
+def _without_null(column: pa.Field[Any]) -> pa.Field[Any]:
+    """Make a column in which no clip has a value one of text."""
+    return column.with_type(pa.string()) if pa.types.is_null(column.type) else column
+
+
+@contextlib.contextmanager
+def spooled(
+    output: str, request: PlanRequest, references: Iterable[Reference], spool_rows: int
+) -> Iterator[Spool]:
+    """Give all references in local files, which go at the end of the ``with`` block.
+
+    Raises:
+        PlanError: there are no references, two have one key, or their metadata cannot be kept.
+        CorpusError: the local disk or the output's store cannot be written, here or in the block.
+    """
     try:
         with files.temporary_folder(plan_url(output, "spool")) as folder:
             spool = Spool(folder)
@@ -129,7 +141,7 @@ def make_plan(
                     "files, folders or globs that hold sound"
                 )
             spool.check_keys()
-            return _save(output, request, spool, spool.samples.bytes_per_second(probe))
+            yield spool
     except OSError as error:
         raise CorpusError(
             f"the plan of {output} cannot be written: {error}; nothing was encoded, so free the "
@@ -137,74 +149,70 @@ def make_plan(
         ) from error
 
 
-def _save(output: str, request: PlanRequest, spool: Spool, rates: dict[str, float]) -> Plan:
-    if (plan := load_plan(output)) is not None:  # another driver was quicker
-        plan.check_request(request)
-        return plan
-    writer = _PartWriter(output, request)
-    shards = _cut(spool, request, rates)
-    while (head := next(shards, None)) is not None:
-        writer.write(itertools.chain([head], itertools.islice(shards, SHARDS_PER_PART - 1)))
-    plan = Plan(
-        output=output,
+def save_generation(
+    output: str,
+    request: PlanRequest,
+    spool: Spool,
+    metadata_schema: pa.Schema,
+    before: Plan | None,
+    probe: Probe,
+) -> Plan:
+    """Cut spooled references into shards, and save them as what follows `before`.
+
+    Args:
+        output: path or URL of the output folder.
+        request: what was asked for.
+        spool: the references.
+        metadata_schema: types of the metadata columns.
+        before: the plan so far; None for a new one.
+        probe: gives the duration of a file in seconds, or None.
+
+    Returns:
+        The plan as saved: another driver's where that was quicker.
+
+    Raises:
+        PlanError: a metadata column has a type that a corpus cannot hold.
+        OSError: the local disk or the output's store cannot be written.
+    """
+    corpus_schema(request.codec, metadata_schema)
+    rates = spool.samples.bytes_per_second(probe)
+    first_shard = before.num_shards if before is not None else 0
+    writer = PartWriter(spool.folder, request, first_shard)
+    writer.write(_cut(spool.tables(metadata_schema), request, rates))
+    generation = Generation(
         request=request,
-        fingerprint=writer.digest.hexdigest(),
+        fingerprint=writer.fingerprint(),
+        before=before.fingerprint if before is not None else None,
+        first_shard=first_shard,
         num_shards=writer.num_shards,
-        num_clips=spool.num_clips,
-        estimated_seconds=writer.seconds,
+        num_clips=writer.num_clips,
+        estimated_seconds=writer.estimated_seconds,
         bytes_per_second=rates,
-        metadata_schema=spool.metadata_schema(),
-        parts=tuple(writer.parts),
+        metadata_schema=metadata_schema,
+        parts=writer.publish(output),
         package_version=package_versions()["dac-tokenize"],
     )
-    corpus_schema(request.codec, plan.metadata_schema)
-    files.publish_bytes(plan_json(plan), plan_url(output))
+    number = len(before.generations) if before is not None else 0
+    try:
+        files.publish_new(generation_json(generation), plan_url(output, generation_name(number)))
+    finally:
+        plan = load_plan(output)
+        used = {part.name for part in iter_parts(plan)} if plan is not None else set()
+        for part in generation.parts:
+            if part.name not in used:  # another driver was quicker, with other clips
+                files.remove(plan_url(output, part.name))
+    assert plan is not None
     return plan
 
 
-class _PartWriter:
-    """Writes the parts of a plan and sums them up."""
-
-    def __init__(self, output: str, request: PlanRequest) -> None:
-        self._output = output
-        self._request = request
-        self.parts: list[PlanPart] = []
-        self.num_shards = 0
-        self.seconds = 0.0
-        self.digest = hashlib.sha256(files.canonical_json(request.fingerprint_header()))
-
-    def write(self, shards: Iterator[tuple[pa.Table, float]]) -> None:
-        """Write one part with all of the shards given, at least one."""
-        name = f"part-{len(self.parts):05d}.parquet"
-        entries: list[tuple[str, int, float]] = []
-        with files.published(plan_url(self._output, name)) as path:
-            head = next(shards)
-            with pq.ParquetWriter(str(path), head[0].schema, compression="zstd") as writer:
-                for table, seconds in itertools.chain([head], shards):
-                    fingerprint = shard_fingerprint(self._request, table)
-                    entries.append((fingerprint, table.num_rows, seconds))
-                    writer.write_table(table, row_group_size=table.num_rows)
-                writer.add_key_value_metadata({SHARDS_ENTRY: json.dumps(entries)})
-        self._note(name, entries)
-
-    def _note(self, name: str, entries: list[tuple[str, int, float]]) -> None:
-        checksum = part_checksum(fingerprint for fingerprint, _, _ in entries)
-        num_clips = sum(clips for _, clips, _ in entries)
-        self.parts.append(PlanPart(name, self.num_shards, len(entries), num_clips, checksum))
-        self.num_shards += len(entries)
-        for fingerprint, _, seconds in entries:
-            self.digest.update(fingerprint.encode())
-            self.seconds += seconds
-
-
 def _cut(
-    spool: Spool, request: PlanRequest, rates: dict[str, float]
+    tables: Iterable[pa.Table], request: PlanRequest, rates: Mapping[str, float]
 ) -> Iterator[tuple[pa.Table, float]]:
     """Yield the references of each shard, as a table, and their estimated seconds."""
     cutter = ShardCutter(request.shard_seconds, request.max_shard_clips)
     pieces: list[pa.Table] = []
     total = 0.0
-    for table in spool.tables():
+    for table in tables:
         first = 0
         for row, seconds in enumerate(_estimates(table, rates)):
             if cutter.starts_shard(seconds):
@@ -217,7 +225,10 @@ def _cut(
     yield pa.concat_tables(pieces), total
 
 
-def _estimates(table: pa.Table, rates: dict[str, float]) -> list[float]:
+def _estimates(table: pa.Table, rates: Mapping[str, float]) -> list[float]:
+    durations: Any = table.column("duration_seconds")
+    if not durations.null_count:
+        return [max(seconds, 0.0) for seconds in durations.to_pylist()]
     names = ("key", "uri", "locator", "offset_seconds", "duration_seconds", "size_bytes")
     columns: Any = [table.column(name).to_pylist() for name in names]
     return [

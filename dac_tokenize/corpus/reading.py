@@ -11,9 +11,15 @@ import pyarrow.parquet as pq
 
 from dac_tokenize import files
 from dac_tokenize.corpus.footer import FailedInput, open_parquet, read_footer
-from dac_tokenize.corpus.manifest import FAILED_NAME, MANIFEST_NAME, read_manifest, shard_result
+from dac_tokenize.corpus.manifest import (
+    FAILED_NAME,
+    MANIFEST_NAME,
+    read_manifest,
+    shards_covered,
+)
 from dac_tokenize.corpus.plan import load_plan
 from dac_tokenize.corpus.record import codes_from_array
+from dac_tokenize.corpus.results import ShardFigures, shard_result, totals
 from dac_tokenize.corpus.shard import describe_shard
 from dac_tokenize.errors import CorpusError
 
@@ -65,10 +71,6 @@ class CorpusInfo:
         return 8 * self.codes_bytes / self.num_tokens if self.num_tokens else 0.0
 
 
-_SUMS = ("clips", "failed", "rows", "num_frames", "num_tokens", "seconds")
-_SIZES = ("size_bytes", "codes_bytes")
-
-
 def corpus_info(output: str) -> CorpusInfo:
     """Return what a corpus holds, from its manifest, or from footers where it is unfinished.
 
@@ -80,14 +82,17 @@ def corpus_info(output: str) -> CorpusInfo:
     """
     plan = _plan(output)
     manifest = read_manifest(output)
-    entries: Any = manifest.files if manifest is not None else list(_published(plan))
-    sums = {name: sum(getattr(entry, name) for entry in entries) for name in _SUMS + _SIZES}
+    covered = shards_covered(plan, manifest)
+    entries: list[ShardFigures] = list(manifest.files) if manifest and covered else []
+    if covered < plan.num_shards:
+        entries += _published(plan, covered)
+    sums: dict[str, Any] = totals(entries)
     return CorpusInfo(
         codec=plan.request.codec,
         num_shards=plan.num_shards,
         shards_done=len(entries),
-        finished=manifest is not None,
-        **sums,
+        finished=covered == plan.num_shards,
+        **{name: value for name, value in sums.items() if name in CorpusInfo.__slots__},
     )
 
 
@@ -113,13 +118,27 @@ def shard_urls(output: str) -> list[str]:
         CorpusError: there is no corpus.
     """
     plan = _plan(output)
-    names = [plan.shard_name(index) for index in range(plan.num_shards)]
-    # Of a finished corpus all are there; a listing, which some stores answer from a stale copy,
+    return [plan.shard_url(index) for index in _indices_published(plan, _num_finished(plan))]
+
+
+def _num_finished(plan: Plan) -> int:
+    """Return how many shards, from the first on, are there for certain."""
+    # Those of a finished corpus are; a listing, which some stores answer from a stale copy,
     # must not decide which rows are read.
-    if not files.exists(files.join(output, MANIFEST_NAME)):
-        there = set(files.list_names(files.join(output, "data")))
-        names = [name for name in names if name.rsplit("/", 1)[-1] in there]
-    return [files.join(output, name) for name in names]
+    if not files.exists(files.join(plan.output, MANIFEST_NAME)):
+        return 0
+    if len(plan.generations) == 1:
+        return plan.num_shards
+    return shards_covered(plan, read_manifest(plan.output))
+
+
+def _indices_published(plan: Plan, first: int) -> list[int]:
+    """Return the numbers of all shards below `first`, and of those after that are there."""
+    if first == plan.num_shards:
+        return list(plan.indices)
+    there = set(files.list_names(files.join(plan.output, "data")))
+    names = ((index, plan.shard_name(index)) for index in plan.indices)
+    return [i for i, name in names if i < first or name.rsplit("/", 1)[-1] in there]
 
 
 def iter_rows(
@@ -206,8 +225,10 @@ def _plan(output: str) -> Plan:
     return plan
 
 
-def _published(plan: Plan) -> Iterator[Any]:
-    for url in shard_urls(plan.output):
-        if (footer := read_footer(url)) is not None:
+def _published(plan: Plan, first: int) -> Iterator[ShardFigures]:
+    """Yield what the shards from `first` on that are there say of themselves."""
+    for index in _indices_published(plan, first):
+        url = plan.shard_url(index)
+        if index >= first and (footer := read_footer(url)) is not None:
             file = describe_shard(url, with_checksum=False)
             yield shard_result(plan, footer, file, skipped=True)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from dac_tokenize import files
 from dac_tokenize.corpus.checking import usable_manifest
-from dac_tokenize.corpus.manifest import MANIFEST_NAME, Manifest, ShardResult, finish_corpus
+from dac_tokenize.corpus.manifest import MANIFEST_NAME, Manifest, finish_corpus
 from dac_tokenize.corpus.plan import Plan, load_plan
 from dac_tokenize.corpus.planning import sweep_temporaries
+from dac_tokenize.corpus.results import ShardResult
 from dac_tokenize.corpus.tokenizing import NUM_THREADS, published_shard, tokenize_shard
 from dac_tokenize.corpus.verifying import Finding, Verification, verify_corpus
 from dac_tokenize.errors import CorpusError
@@ -78,5 +79,5 @@ def _changed(plan: Plan, earlier: Manifest | None, made: dict[int, ShardResult])
             f"{earlier.files[index].failed} were; the manifest now has the new ones",
         )
         for index, result in made.items()
-        if result.checksum != earlier.files[index].checksum
+        if index < len(earlier.files) and result.checksum != earlier.files[index].checksum
     ]

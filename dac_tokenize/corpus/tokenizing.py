@@ -15,13 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from dac_tokenize import files
 from dac_tokenize.corpus.footer import FailedInput, ShardFooter, ShardStats, read_footer
-from dac_tokenize.corpus.manifest import (
-    MANIFEST_NAME,
-    ShardResult,
-    shard_result,
-)
+from dac_tokenize.corpus.manifest import MANIFEST_NAME
 from dac_tokenize.corpus.plan import Plan, load_shard, planned_shard
 from dac_tokenize.corpus.record import Record, corpus_schema
+from dac_tokenize.corpus.results import ShardResult, shard_result
 from dac_tokenize.corpus.shard import ShardWriter, describe_shard
 from dac_tokenize.errors import ClipError, CorpusError
 from dac_tokenize.prefetch import prefetch_waveforms
@@ -77,9 +74,10 @@ def published_shard(plan: Plan, index: int) -> ShardResult | None:
     footer = read_footer(url)
     if footer is None or footer.shard_fingerprint != planned_shard(plan, index).fingerprint:
         return None
-    file = describe_shard(
-        url, with_checksum=not files.exists(files.join(plan.output, MANIFEST_NAME))
-    )
+    # Of what was added last, the manifest may know nothing yet.
+    added = index >= plan.generations[-1].first_shard > 0
+    known = not added and files.exists(files.join(plan.output, MANIFEST_NAME))
+    file = describe_shard(url, with_checksum=not known)
     return shard_result(plan, footer, file, skipped=True)
 
 
@@ -260,13 +258,14 @@ class _ShardRun:
         failures = tuple(failure for _, failure in sorted(self.failures, key=lambda pair: pair[0]))
         written = len({position for position, _, _ in self.sent} - {p for p, _ in self.failures})
         assert written + len(failures) == num_clips, (written, len(failures), num_clips)
+        generation = self.plan.generation_of(self.index)
         return ShardFooter(
             codec=asdict(self.plan.request.codec),
             waveform=asdict(self.plan.request.waveform),
-            plan_fingerprint=self.plan.fingerprint,
+            plan_fingerprint=generation.fingerprint,
             shard_fingerprint=planned_shard(self.plan, self.index).fingerprint,
             index=self.index,
-            num_shards=self.plan.num_shards,
+            num_shards=generation.end_shard,
             stats=replace(self.stats, clips=num_clips, failed=len(failures)),
             failures=failures,
         )

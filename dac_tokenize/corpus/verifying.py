@@ -19,8 +19,10 @@ from dac_tokenize import files
 from dac_tokenize.corpus.card import CARD_NAME
 from dac_tokenize.corpus.checking import ShardChecker, usable_manifest
 from dac_tokenize.corpus.footer import FailedInput, ShardStats
+from dac_tokenize.corpus.generation import generation_name
 from dac_tokenize.corpus.manifest import FAILED_NAME, MANIFEST_NAME
-from dac_tokenize.corpus.plan import Plan, PlannedShard, iter_shards, load_plan
+from dac_tokenize.corpus.parts import PlannedShard
+from dac_tokenize.corpus.plan import Plan, iter_parts, iter_shards, load_plan
 from dac_tokenize.corpus.reading import read_failed
 from dac_tokenize.corpus.rows import Problem
 from dac_tokenize.errors import CorpusError
@@ -57,7 +59,7 @@ class Verification:
         rows: rows of the shards without a finding.
         num_tokens: their codes.
         size_bytes: bytes read.
-        finished: whether there is a manifest, without which files have no checksum.
+        finished: whether there is a manifest of all shards; files not in it have no checksum.
         findings: what is wrong, in order of the shards, then the rest.
     """
 
@@ -116,14 +118,14 @@ def verify_corpus(
     findings = [finding for looked in shards for finding in looked.findings] + findings
     findings += keys.findings(plan)
     if manifest is not None and not findings:
-        findings += _check_failed(output, failures)
+        findings += check_failed(output, failures)
     findings += strays(plan)
     return Verification(
         num_shards=plan.num_shards,
         rows=sum(looked.stats.rows for looked in shards),
         num_tokens=sum(looked.stats.num_tokens for looked in shards),
         size_bytes=sum(looked.size_bytes for looked in shards),
-        finished=manifest is not None,
+        finished=manifest is not None and all(one.kind != "unfinished" for one in problems),
         findings=tuple(findings),
     )
 
@@ -223,7 +225,7 @@ def _bounded(
         yield future.result()
 
 
-def _check_failed(output: str, failures: list[FailedInput]) -> Iterator[Finding]:
+def check_failed(output: str, failures: list[FailedInput]) -> Iterator[Finding]:
     try:
         listed = read_failed(output)
     except (CorpusError, OSError, ValueError, TypeError, pa.ArrowException) as error:
@@ -243,8 +245,9 @@ def strays(plan: Plan) -> list[Finding]:
     In the top folder only left-over temporaries and Parquet files count, for people add to it.
     """
     shards = {plan.shard_name(index).rsplit("/", 1)[-1] for index in range(plan.num_shards)}
-    parts = {"plan.json", *(part.name for part in plan.parts)}
-    known = {"data": shards, "_plan": parts, "": {CARD_NAME, FAILED_NAME, MANIFEST_NAME}}
+    planned = {generation_name(number) for number in range(len(plan.generations))}
+    planned.update(part.name for part in iter_parts(plan))
+    known = {"data": shards, "_plan": planned, "": {CARD_NAME, FAILED_NAME, MANIFEST_NAME}}
     found = []
     for folder, names in known.items():
         url = files.join(plan.output, folder) if folder else plan.output

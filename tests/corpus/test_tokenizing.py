@@ -83,13 +83,14 @@ def sounds(tmp_path):
 def test_layout_and_counts(tmp_path, sounds):
     manifest = run(tmp_path / "out", sounds)
     count = len(manifest.files)
+    part = f"part-{manifest.plan_fingerprint[:12]}-00000.parquet"
     assert count > 3
     assert list(tree(tmp_path / "out")) == sorted(
         [
             "README.md",
             "_failed.parquet",
             "_manifest.json",
-            "_plan/part-00000.parquet",
+            f"_plan/{part}",
             "_plan/plan.json",
             *(f"data/train-{index:05d}-of-{count:05d}.parquet" for index in range(count)),
         ]
