@@ -13,13 +13,14 @@ from dac_tokenize.errors import DacTokenizeError, UsageError
 
 if TYPE_CHECKING:
     from dac_tokenize.codec.checkpoint import CodecIdentity
-    from dac_tokenize.corpus import Plan
+    from dac_tokenize.corpus import Appended, Plan
     from dac_tokenize.process import CodecOptions
 
 HELP = "encode audio into a corpus of codes"
 DESCRIPTION = (
     "Encode audio into a corpus of DAC codes in Parquet. INPUT is a file, folder or glob, local or "
-    "any fsspec URL. A second run with the same options goes on where the first one stopped. "
+    "any fsspec URL. A second run with the same options goes on where the first one stopped; "
+    "--append adds what is new to a finished corpus. "
     "Options not listed here are Beam's, such as --runner=FlinkRunner; give their values with an "
     "equals sign."
 )
@@ -85,6 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="threads that decode audio (default: 4)",
     )
     add(
+        "--append",
+        action="store_true",
+        help="add what the finished corpus in OUT does not have yet, in shards of its own",
+    )
+    add(
         "--allow-failures",
         action="store_true",
         help="exit with 0, not 3, when some inputs failed",
@@ -97,6 +103,7 @@ def run(options: argparse.Namespace) -> int:
     from dac_tokenize.cli.runners import runner_of
     from dac_tokenize.cli.running import run_pipeline
     from dac_tokenize.cli.stopping import Stopped, leave_process
+    from dac_tokenize.corpus.manifest import unfinished
     from dac_tokenize.progress import ProgressDisplay
 
     _check(options)
@@ -106,8 +113,10 @@ def run(options: argparse.Namespace) -> int:
     if identity.revision is not None and not in_process:
         codec = replace(codec, revision=identity.revision)  # all workers load the same commit
     plan = _plan(options, identity)
+    if plan is None:
+        return 0
     try:
-        with ProgressDisplay(plan, in_process):
+        with ProgressDisplay(unfinished(plan), in_process):
             run_pipeline(plan.output, codec, options.num_threads, options.beam_options)
     except Stopped as stopped:
         leave_process(Stopped(stopped.signal_number, _done_so_far(plan)), plan.output)
@@ -162,9 +171,9 @@ def _identity(codec: "CodecOptions", in_process: bool) -> "CodecIdentity":
     return checkpoint.identity(codec.num_codebooks, codec.precision)
 
 
-def _plan(options: argparse.Namespace, identity: "CodecIdentity") -> "Plan":
-    """Return the saved plan, or list the inputs and save one."""
-    from dac_tokenize.corpus import PlanRequest, open_plan
+def _plan(options: argparse.Namespace, identity: "CodecIdentity") -> "Plan | None":
+    """Return the saved plan, or list the inputs and save one; None where nothing is to be done."""
+    from dac_tokenize.corpus import PlanRequest, append_plan, open_plan
     from dac_tokenize.sources import list_references
     from dac_tokenize.waveform import WaveformOptions, as_uri
 
@@ -179,9 +188,26 @@ def _plan(options: argparse.Namespace, identity: "CodecIdentity") -> "Plan":
         shard_seconds=options.shard_seconds,
     )
     listing = list_references(options.inputs)
-    plan = open_plan(as_uri(options.output), request, lambda: listing)
+    output = as_uri(options.output)
+    if options.append:
+        appended = append_plan(output, request, lambda: listing)
+        _say_skipped(listing.skipped)
+        return _say_appended(appended)
+    plan = open_plan(output, request, lambda: listing)
     _say_skipped(listing.skipped)
     return plan
+
+
+def _say_appended(appended: "Appended") -> "Plan | None":
+    output, known = appended.plan.output, f"{appended.num_known:,} known clips left out"
+    if not appended.num_new:
+        print(f"{output}: nothing new, {known}")
+        return None
+    if appended.resumed:
+        print(f"{output}: going on with {appended.num_new:,} clips added by an earlier run")
+    else:
+        print(f"{output}: {appended.num_new:,} clips added, {known}")
+    return appended.plan
 
 
 def _say_skipped(skipped: Mapping[str, int]) -> None:
