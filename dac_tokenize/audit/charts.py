@@ -9,6 +9,7 @@ from typing import Any
 from dac_tokenize.audit.media import required
 
 _BLUE, _ORANGE, _GREEN = "#2563eb", "#d97706", "#059669"
+_PALETTE = [_BLUE, _ORANGE, _GREEN, "#9333ea", "#dc2626", "#0891b2"]
 _PER_FIGURE = {"si_sdr_db": "SI-SDR (dB)", "log_mel_db": "log-mel distance (dB)"}
 
 
@@ -24,6 +25,7 @@ def audit_charts(
     """
     charts = {
         "rate": rate_chart([("", values["rates"])]),
+        "levels": levels_chart(values["sound"]),
         "usage": usage_chart(values["usage"]),
         "heat": heat_chart(heat),
         "durations": durations_chart(values["durations"]),
@@ -48,13 +50,12 @@ def rate_chart(curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> Any
         curves: for each codec its name and what `summary.rates` returns.
     """
     go: Any = required("plotly.graph_objects", "plotly")
-    palette = [_BLUE, _ORANGE, _GREEN, "#9333ea", "#dc2626", "#0891b2"]
     figure = go.Figure()
     for place, (name, rows) in enumerate(curves):
         for axis, (metric, label) in enumerate(_PER_FIGURE.items()):
             if not any(metric in row for row in rows):
                 continue
-            color = palette[(place if name else axis) % len(palette)]
+            color = _PALETTE[(place if name else axis) % len(_PALETTE)]
             figure.add_scatter(
                 x=[row["bits_per_second"] / 1000 for row in rows],
                 y=[row.get(metric) for row in rows],
@@ -101,6 +102,26 @@ def usage_chart(usage: Sequence[Mapping[str, Any]]) -> Any:
     )
 
 
+def perplexity_chart(codecs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> Any:
+    """Return the perplexity of each codebook of several codecs.
+
+    Args:
+        codecs: for each its name and the usage of its codebooks.
+    """
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": name,
+            "x": [book["codebook"] for book in usage],
+            "y": [book["perplexity"] for book in usage],
+            "line": {"color": _PALETTE[place % len(_PALETTE)]},
+        }
+        for place, (name, usage) in enumerate(codecs)
+    ]
+    return _bars(traces, "codebook", "perplexity (entries)")
+
+
 def heat_chart(heat: Sequence[Sequence[float]]) -> Any:
     """Return how evenly each codebook is used: share of codes by rank of the entry."""
     go: Any = required("plotly.graph_objects", "plotly")
@@ -132,6 +153,16 @@ def durations_chart(durations: Mapping[str, Any]) -> Any:
     span = slice(known[0], known[-1] + 1)
     bars = {"type": "bar", "x": names[span], "y": rows[span], "marker": {"color": _GREEN}}
     return _bars([bars], "duration", "rows")
+
+
+def levels_chart(sound: Mapping[str, Any]) -> Any:
+    """Return the histogram of levels of decoded sound, empty ends left out."""
+    edges, rows = list(sound["edges_db"]), list(sound["rows"])
+    names = [f"< {edges[0]:g}", *(f"{low:g}" for low in edges)]
+    known = [place for place, count in enumerate(rows) if count] or [0]
+    span = slice(known[0], known[-1] + 1)
+    bars = {"type": "bar", "x": names[span], "y": rows[span], "marker": {"color": _BLUE}}
+    return _bars([bars], "level from (dB of full scale)", "rows")
 
 
 def agreement_chart(agreement: Sequence[float], stability: Sequence[float]) -> Any:

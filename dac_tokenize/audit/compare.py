@@ -13,14 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from dac_tokenize import files
-from dac_tokenize.audit.alignment import RESIDUAL_SAMPLES, aligned, estimate_lag
-from dac_tokenize.audit.auditing import codebook_counts, publish_json
-from dac_tokenize.audit.charts import rate_chart
+from dac_tokenize.audit.alignment import aligned, estimate_lag, expected_lags, widened
+from dac_tokenize.audit.charts import perplexity_chart, rate_chart
 from dac_tokenize.audit.media import mp3
-from dac_tokenize.audit.metrics import Quality, measure
+from dac_tokenize.audit.metrics import METRICS, Quality, measure_all
+from dac_tokenize.audit.options import codebook_counts
 from dac_tokenize.audit.page import METRIC_NAMES, render
-from dac_tokenize.audit.summary import METRICS, quantiles
+from dac_tokenize.audit.perceptual import checked_scores
+from dac_tokenize.audit.report import publish_json
+from dac_tokenize.audit.summary import quantiles
 from dac_tokenize.audit.usage import codebook_usage, count_codes
+from dac_tokenize.codec.checkpoint import load_checkpoint
 from dac_tokenize.errors import ClipError, CorpusError, UsageError
 from dac_tokenize.references import Reference
 from dac_tokenize.tokenizer import DacTokenizer
@@ -33,7 +36,6 @@ PAGE_NAME = "compare.html"
 CLIP_SECONDS = 20.0
 """Longer clips are compared over so many seconds from their start."""
 
-_MAX_SLACK_SAMPLES = 16  # a codec with odd strides loses fewer
 _PLAYED_SECONDS = 10.0
 
 
@@ -46,7 +48,7 @@ class CompareOptions:
         codebooks: numbers of codebooks to decode with, or "all"; all is always among them.
         sample: how many clips.
         seed: another seed picks others.
-        perceptual: also STOI and PESQ.
+        perceptual: which of `perceptual.SCORES` are computed as well.
         page_clips: clips that the page plays.
         device: as for `DacTokenizer.from_pretrained`.
     """
@@ -55,7 +57,7 @@ class CompareOptions:
     codebooks: tuple[int | str, ...] = (1, 2, 4, 8, "all")
     sample: int = 30
     seed: int = 0
-    perceptual: bool = False
+    perceptual: tuple[str, ...] = ()
     page_clips: int = 3
     device: str = "auto"
 
@@ -107,21 +109,16 @@ def compare_codecs(references: Iterable[Reference], options: CompareOptions) -> 
 
     >>> compare_codecs(list_references(["speech"]), CompareOptions(("shipped",)))  # doctest: +SKIP
     """
-    codecs = [
-        DacTokenizer.from_pretrained(model, device=options.device) for model in options.models
-    ]
-    for codec in codecs:
-        codebook_counts(options.codebooks, codec.num_codebooks)
-    rate = max(codec.sampling_rate for codec in codecs)
+    checked_scores(options.perceptual)
+    codecs = [_Codec.load(model, options) for model in options.models]
+    rate = max(codec.tokenizer.sampling_rate for codec in codecs)
     picked = pick_references(references, options.sample, options.seed)
     clips, failed = _readable(picked, rate)
     comparison = Comparison({"failed": failed})
     for key, source in [(one.key, _read(one, rate)) for one in clips[: options.page_clips]]:
         played = source[: round(_PLAYED_SECONDS * rate)]
         comparison.sounds.append((key, "source", mp3(played, rate)))
-    rows = []
-    for name, codec in zip(options.models, codecs, strict=True):
-        rows.append(_score(name, codec, clips, rate, options, comparison.sounds))
+    rows = [_score(codec, clips, rate, options, comparison.sounds) for codec in codecs]
     comparison.values |= {
         "schema_version": 1,
         "scored_at_hz": rate,
@@ -129,6 +126,31 @@ def compare_codecs(references: Iterable[Reference], options: CompareOptions) -> 
         "codecs": rows,
     }
     return comparison
+
+
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """One of the codecs.
+
+    Attributes:
+        name: as it was asked for.
+        tokenizer: the codec.
+        counts: numbers of codebooks to decode with.
+        lags: samples by which its decoded sound may come late, the least and the greatest.
+    """
+
+    name: str
+    tokenizer: DacTokenizer
+    counts: tuple[int, ...]
+    lags: tuple[int, int]
+
+    @classmethod
+    def load(cls, model: str, options: CompareOptions) -> _Codec:
+        checkpoint = load_checkpoint(model)
+        tokenizer = DacTokenizer(checkpoint, device=options.device)
+        counts = codebook_counts(options.codebooks, tokenizer.num_codebooks)
+        ratios = checkpoint.model.config.downsampling_ratios
+        return cls(model, tokenizer, counts, widened(expected_lags(ratios)))
 
 
 def _readable(
@@ -163,45 +185,46 @@ def _read(reference: Reference, rate: int) -> Samples:
 
 
 def _score(
-    name: str,
-    codec: DacTokenizer,
+    codec: _Codec,
     clips: Sequence[Reference],
     rate: int,
     options: CompareOptions,
     sounds: list[tuple[str, str, str]],
 ) -> dict[str, Any]:
     """Return the figures of one codec; add what the page plays to `sounds`."""
-    counts = codebook_counts(options.codebooks, codec.num_codebooks)
-    usage = np.zeros((codec.num_codebooks, codec.codebook_size), np.int64)
+    tokenizer, counts = codec.tokenizer, codec.counts
+    own_rate = tokenizer.sampling_rate
+    usage = np.zeros((tokenizer.num_codebooks, tokenizer.codebook_size), np.int64)
     found: dict[int, list[Quality]] = {count: [] for count in counts}
     for place, reference in enumerate(clips):
-        source, own = _read(reference, rate), _read(reference, codec.sampling_rate)
-        codes = codec.encode([own])[0]
+        source, own = _read(reference, rate), _read(reference, own_rate)
+        codes = tokenizer.encode([own])[0]
         count_codes(usage, codes)
-        decoded = codec.decode([codes[:count] for count in counts], [len(own)] * len(counts))
-        for count, sound in zip(counts, decoded, strict=True):
-            pair = _at_rate(own, source, sound, codec.sampling_rate, rate)
-            found[count].append(measure(*pair, rate, options.perceptual))
+        decoded = tokenizer.decode([codes[:count] for count in counts], [len(own)] * len(counts))
+        lag = estimate_lag(own, decoded[-1], codec.lags)
+        pairs = [_at_rate(source, sound, lag, own_rate, rate) for sound in decoded]
+        measured = measure_all(pairs[0][0], [one for _, one in pairs], rate, options.perceptual)
+        for count, quality in zip(counts, measured, strict=True):
+            found[count].append(quality)
         if place < options.page_clips:
-            played = decoded[-1][: round(_PLAYED_SECONDS * codec.sampling_rate)]
-            sounds.append((reference.key, name, mp3(played, codec.sampling_rate)))
+            played = decoded[-1][: round(_PLAYED_SECONDS * own_rate)]
+            sounds.append((reference.key, codec.name, mp3(played, own_rate)))
     books = codebook_usage(usage)
     return {
-        "model": name,
-        "codec": asdict(codec.identity),
-        "frame_rate": codec.frame_rate,
+        "model": codec.name,
+        "codec": asdict(tokenizer.identity),
+        "frame_rate": tokenizer.frame_rate,
         "usage": [asdict(book) for book in books],
-        "rates": list(_rows(codec, books, found)),
+        "rates": list(_rows(tokenizer, books, found)),
     }
 
 
 def _at_rate(
-    own: Samples, source: Samples, decoded: Samples, codec_rate: int, rate: int
+    source: Samples, decoded: Samples, lag: int, codec_rate: int, rate: int
 ) -> tuple[Samples, Samples]:
     """Return source and decoded sound at the common rate, aligned."""
     import soxr
 
-    lag = estimate_lag(own, decoded, _MAX_SLACK_SAMPLES + RESIDUAL_SAMPLES)
     if codec_rate != rate:
         decoded = np.asarray(soxr.resample(decoded, codec_rate, rate), np.float32)
     return aligned(source, decoded, round(lag * rate / codec_rate))
@@ -218,6 +241,7 @@ def _rows(
             "entropy_bits_per_second": codec.frame_rate
             * sum(book.entropy_bits for book in books[:count]),
             "mean_usage": float(np.mean([book.usage for book in books[:count]])),
+            "mean_perplexity": float(np.mean([book.perplexity for book in books[:count]])),
         }
         for metric in METRICS:
             summary = quantiles([getattr(quality, metric) for quality in qualities])
@@ -239,9 +263,13 @@ def write_comparison(comparison: Comparison, folder: str) -> None:
     played: dict[str, list[tuple[str, str]]] = {}
     for key, name, uri in comparison.sounds:
         played.setdefault(key, []).append((name, uri))
+    named = [(_label(codec["model"]), codec) for codec in codecs]
     page = render(
         "compare.html.j2",
-        {"rate": rate_chart([(_label(codec["model"]), codec["rates"]) for codec in codecs])},
+        {
+            "rate": rate_chart([(name, codec["rates"]) for name, codec in named]),
+            "usage": perplexity_chart([(name, codec["usage"]) for name, codec in named]),
+        },
         values=values,
         metrics=[(name, METRIC_NAMES[name]) for name in shown],
         played=played,

@@ -10,24 +10,28 @@ MAX_LISTED = 200
 """Findings listed for each check; all are counted."""
 
 FAULTS = {
-    "missing-shard": "a shard of the plan has not been published",
-    "unreadable": "a file cannot be read",
+    "missing": "a shard of the plan has not been published",
+    "damaged": "a file cannot be read",
     "checksum": "a file is not the one that the manifest was written for",
-    "footer": "a file's footer and the plan contradict each other",
-    "plan": "a file's rows are not those of the plan",
-    "shape": "codes have a wrong number of codebooks or frames",
-    "range": "codes lie past the end of their codebook",
-    "length": "frames, samples and seconds do not fit together",
+    "manifest": "manifest, plan and files contradict each other",
+    "footer": "a file's footer, columns and the plan contradict each other",
+    "counts": "a file's rows are not as many as its footer or the manifest says",
+    "keys": "a file's rows are not those of the plan",
+    "codes": "codes have a wrong number of codebooks or frames, or lie past their codebook",
+    "frames": "frames, samples and seconds do not fit together",
+    "failed inputs": "the list of failed inputs is not that of the files",
+    "stray": "a file does not belong to the corpus",
     "constant-codebook": "one codebook never changes while the others do",
     "dead-codebook": "a codebook holds (nearly) one entry all over the corpus",
+    "not-finite": "the decoded sound holds NaN or infinite samples",
     "source": "the source cannot be read, has changed, or has another length",
     "fidelity": "plain DacModel gives other codes for the source",
     "shifted": "the decoded sound comes early or late by a frame or more",
-    "not-finite": "the decoded sound holds NaN or infinite samples",
 }
-"""Checks whose findings mean that something is wrong."""
+"""Checks whose findings mean that something is wrong; down to "stray" they are `verify`'s."""
 
 NOTES = {
+    "unfinished": "there is no manifest yet",
     "repeating": "a second or more of the same frame",
     "silence": "the decoded sound is silent",
     "clipping": "the decoded sound is clipped",

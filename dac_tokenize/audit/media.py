@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dac_tokenize.audit.measuring import Sound
+from dac_tokenize.audit.clips import Sound
 from dac_tokenize.audit.metrics import log_mel
 from dac_tokenize.errors import UsageError
 

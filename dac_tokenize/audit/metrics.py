@@ -1,16 +1,20 @@
-"""How near decoded sound is to its source, in figures. Both must be aligned and of one length."""
+"""How near decoded sound is to its source, in figures. Both must be aligned and of one length.
+
+What needs a library of its own, and is an extra, is in `perceptual`.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dac_tokenize.errors import UsageError
+from dac_tokenize.audit.perceptual import perceptual_scores
 
 Samples = npt.NDArray[np.float32]
 
@@ -21,7 +25,6 @@ MEL_BANDS = 80
 MEL_WINDOW_SECONDS = 0.032
 MEL_FLOOR = 1e-5  # -100 dB of full scale: what lies below is silence on either side
 _STFT_FLOOR = 1e-8
-_MIN_STOI_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Quality:
             lower is nearer.
         stoi: short-time objective intelligibility, up to 1; None where not asked for.
         pesq: mean opinion score by ITU-T P.862, 1 to 4.6; None where not asked for.
+        visqol: mean opinion score by ViSQOL 3 for all sound, 1 to 4.73; None where not asked for.
     """
 
     si_sdr_db: float
@@ -43,10 +47,15 @@ class Quality:
     stft_distance: float
     stoi: float | None = None
     pesq: float | None = None
+    visqol: float | None = None
+
+
+METRICS = tuple(field.name for field in fields(Quality))
+"""Names of the figures."""
 
 
 def measure(
-    reference: Samples, estimate: Samples, sampling_rate: int, perceptual: bool = False
+    reference: Samples, estimate: Samples, sampling_rate: int, perceptual: Sequence[str] = ()
 ) -> Quality:
     """Return all figures of an aligned pair.
 
@@ -54,15 +63,36 @@ def measure(
         reference: float32 in [-1, 1], shape (n,), n at least 1.
         estimate: likewise.
         sampling_rate: of both (Hz).
-        perceptual: also STOI and PESQ, which need the extra `audit-perceptual`.
+        perceptual: which of `perceptual.SCORES` as well.
     """
-    return Quality(
-        si_sdr_db=si_sdr(reference, estimate),
-        log_mel_db=log_mel_distance(reference, estimate, sampling_rate),
-        stft_distance=multi_scale_stft_distance(reference, estimate),
-        stoi=stoi(reference, estimate, sampling_rate) if perceptual else None,
-        pesq=pesq(reference, estimate, sampling_rate) if perceptual else None,
-    )
+    return measure_all(reference, [estimate], sampling_rate, perceptual)[0]
+
+
+def measure_all(
+    reference: Samples,
+    estimates: Sequence[Samples],
+    sampling_rate: int,
+    perceptual: Sequence[str] = (),
+) -> list[Quality]:
+    """Return all figures of several estimates of one sound; the sound is analysed once.
+
+    Args:
+        reference: float32 in [-1, 1], shape (n,), n at least 1.
+        estimates: likewise.
+        sampling_rate: of all (Hz).
+        perceptual: which of `perceptual.SCORES` as well.
+    """
+    mel = log_mel(reference, sampling_rate)
+    distances = multi_scale_stft_distances(reference, estimates)
+    return [
+        Quality(
+            si_sdr_db=si_sdr(reference, estimate),
+            log_mel_db=float(np.mean(np.abs(mel - log_mel(estimate, sampling_rate)))),
+            stft_distance=distance,
+            **perceptual_scores(reference, estimate, sampling_rate, perceptual),
+        )
+        for estimate, distance in zip(estimates, distances, strict=True)
+    ]
 
 
 def si_sdr(reference: Samples, estimate: Samples) -> float:
@@ -131,66 +161,20 @@ def _bands(sampling_rate: int) -> int:
     return min(MEL_BANDS, mel_window(sampling_rate) // 6)
 
 
-def log_mel_distance(reference: Samples, estimate: Samples, sampling_rate: int) -> float:
-    """Return the mean absolute difference of log-mel magnitudes (dB)."""
-    difference = log_mel(reference, sampling_rate) - log_mel(estimate, sampling_rate)
-    return float(np.mean(np.abs(difference)))
-
-
-def multi_scale_stft_distance(reference: Samples, estimate: Samples) -> float:
-    """Return spectral convergence plus log-magnitude distance, mean over `STFT_SIZES`.
+def multi_scale_stft_distances(reference: Samples, estimates: Sequence[Samples]) -> list[float]:
+    """Return spectral convergence plus log-magnitude distance of each, mean over `STFT_SIZES`.
 
     As in https://arxiv.org/abs/1910.11480.
     """
-    total = 0.0
+    totals = [0.0] * len(estimates)
     for size in STFT_SIZES:
         wanted = _magnitudes(reference, size, "reflect", _STFT_FLOOR)
-        found = _magnitudes(estimate, size, "reflect", _STFT_FLOOR)
-        convergence = np.linalg.norm(wanted - found) / np.linalg.norm(wanted)
-        total += float(convergence + np.mean(np.abs(np.log(wanted) - np.log(found))))
-    return total / len(STFT_SIZES)
-
-
-def stoi(reference: Samples, estimate: Samples, sampling_rate: int) -> float | None:
-    """Return the short-time objective intelligibility, or None for clips under half a second.
-
-    Raises:
-        UsageError: `pystoi` is not installed.
-    """
-    function = _optional("pystoi", "stoi")
-    if len(reference) < _MIN_STOI_SECONDS * sampling_rate:
-        return None
-    return float(function(reference, estimate, sampling_rate))
-
-
-def pesq(reference: Samples, estimate: Samples, sampling_rate: int) -> float | None:
-    """Return the wide-band PESQ score at 16 kHz, or None where it finds no speech.
-
-    Raises:
-        UsageError: `pesq` is not installed.
-    """
-    import soxr
-
-    function = _optional("pesq", "pesq")
-    rate = 16_000
-    pair = [soxr.resample(sound, sampling_rate, rate) for sound in (reference, estimate)]
-    try:
-        return float(function(rate, *pair, "wb"))
-    # The library raises one class for each thing it can miss in a clip: sound, speech, length.
-    except Exception:
-        return None
-
-
-def _optional(module: str, name: str) -> Any:
-    import importlib
-
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        raise UsageError(
-            f"perceptual scores need {module!r}; install it with "
-            "pip install 'dac-tokenize[audit-perceptual]'"
-        ) from error
+        norm, logarithm = np.linalg.norm(wanted), np.log(wanted)
+        for place, estimate in enumerate(estimates):
+            found = _magnitudes(estimate, size, "reflect", _STFT_FLOOR)
+            convergence = np.linalg.norm(wanted - found) / norm
+            totals[place] += float(convergence + np.mean(np.abs(logarithm - np.log(found))))
+    return [total / len(STFT_SIZES) for total in totals]
 
 
 def _magnitudes(

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from dac_tokenize.audit.charts import audit_charts
 from dac_tokenize.audit.findings import FAULTS, NOTES
 from dac_tokenize.audit.media import ClipMedia, required
-from dac_tokenize.audit.summary import METRICS, mean_agreement
+from dac_tokenize.audit.metrics import METRICS
+from dac_tokenize.audit.summary import MAX_GROUPS, mean_agreement
 
 if TYPE_CHECKING:
     from dac_tokenize.audit.auditing import Audit
-    from dac_tokenize.audit.measuring import ClipAudit
+    from dac_tokenize.audit.clips import ClipAudit
     from dac_tokenize.audit.sampling import Pick
 
 METRIC_NAMES = {
@@ -24,6 +25,7 @@ METRIC_NAMES = {
     "stft_distance": "STFT distance",
     "stoi": "STOI",
     "pesq": "PESQ",
+    "visqol": "ViSQOL",
 }
 _TEXT_SHOWN = 300
 
@@ -50,6 +52,8 @@ def render_audit(audit: Audit, media: Mapping[Pick, ClipMedia]) -> str:
         values=values,
         faults=FAULTS,
         notes=NOTES,
+        heard=_heard(values["sound"]),
+        max_groups=MAX_GROUPS,
         metrics=[(name, METRIC_NAMES[name]) for name in shown],
         columns=_columns(audit.clips),
         clips=[_clip(place, clip, media.get(clip.pick)) for place, clip in enumerate(audit.clips)],
@@ -95,6 +99,12 @@ def figure(value: Any, digits: int = 2) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "\N{EN DASH}"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+
+
+def _heard(sound: Mapping[str, Any]) -> str:
+    """Say of how many rows the decoded sound was looked at."""
+    decoded, rows = sound["decoded_rows"], sound["of_rows"]
+    return f"all {rows:,} rows" if decoded == rows else f"{decoded:,} of {rows:,} rows"
 
 
 def _columns(clips: Sequence[ClipAudit]) -> list[str]:

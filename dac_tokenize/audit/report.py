@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -10,37 +12,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dac_tokenize import files
-from dac_tokenize.audit.auditing import (
-    CLIPS_NAME,
-    PAGE_NAME,
-    PAGE_SECONDS,
-    PAGE_TOTAL_SECONDS,
-    REPORT_NAME,
-    Audit,
-    AuditOptions,
-    open_measurer,
-    page_picks,
-    publish_json,
-    saved_plan,
-)
+from dac_tokenize.audit.auditing import Audit, open_measurer, saved_plan
 from dac_tokenize.audit.media import ClipMedia, clip_media, required
+from dac_tokenize.audit.metrics import METRICS, Quality
+from dac_tokenize.audit.options import AuditOptions
 from dac_tokenize.audit.page import render_audit
 from dac_tokenize.audit.summary import mean_agreement
 from dac_tokenize.errors import CorpusError
 
 if TYPE_CHECKING:
-    from dac_tokenize.audit.measuring import ClipAudit
+    from dac_tokenize.audit.clips import ClipAudit
     from dac_tokenize.audit.sampling import Pick
 
-_QUALITY = pa.struct(
-    [
-        pa.field("codebooks", pa.int32()),
-        *(
-            pa.field(name, pa.float64())
-            for name in ("si_sdr_db", "log_mel_db", "stft_distance", "stoi", "pesq")
-        ),
-    ]
-)
+REPORT_NAME = "report.json"
+CLIPS_NAME = "clips.parquet"
+PAGE_NAME = "report.html"
+
+PAGE_SECONDS = 10.0
+"""Most seconds of a clip that the page plays."""
+
+PAGE_TOTAL_SECONDS = 350.0
+"""Most seconds that it plays altogether: 7 of each of 50 clips, which take less than 20 MB."""
+
+_SCORES: list[pa.Field[Any]] = [pa.field(name, pa.float64()) for name in METRICS]
+_QUALITY = pa.struct([pa.field("codebooks", pa.int32()), *_SCORES])
 _FINDING = pa.struct([pa.field("check", pa.string()), pa.field("detail", pa.string())])
 
 _CLIP_FIELDS: list[pa.Field[Any]] = [
@@ -50,11 +45,7 @@ _CLIP_FIELDS: list[pa.Field[Any]] = [
     pa.field("offset_seconds", pa.float64()),
     pa.field("channel", pa.int16()),
     pa.field("lag_samples", pa.int64()),
-    pa.field("si_sdr_db", pa.float64()),
-    pa.field("log_mel_db", pa.float64()),
-    pa.field("stft_distance", pa.float64()),
-    pa.field("stoi", pa.float64()),
-    pa.field("pesq", pa.float64()),
+    *_SCORES,
     pa.field("agreement", pa.float64()),
     pa.field("agreement_by_codebook", pa.list_(pa.float64())),
     pa.field("stability", pa.float64()),
@@ -62,6 +53,8 @@ _CLIP_FIELDS: list[pa.Field[Any]] = [
     pa.field("peak", pa.float64()),
     pa.field("rms_db", pa.float64()),
     pa.field("quality_by_codebooks", pa.list_(_QUALITY)),
+    pa.field("again_by_codebooks", pa.list_(_QUALITY)),
+    pa.field("repeat", pa.struct(_SCORES)),
     pa.field("findings", pa.list_(_FINDING)),
 ]
 CLIPS_SCHEMA = pa.schema(_CLIP_FIELDS)
@@ -106,18 +99,13 @@ def write_report(audit: Audit, options: AuditOptions, folder: str) -> None:
 
 
 def _media(audit: Audit, options: AuditOptions) -> dict[Pick, ClipMedia]:
-    picks = page_picks(audit, options)
-    if not picks:
+    shown = audit.clips[: options.page_clips]
+    wanted = [clip.pick for clip in shown if clip.levels is not None]
+    if not wanted:
         return {}
     plan = saved_plan(audit.corpus)
     rate = plan.request.codec.sampling_rate
-    decodable = [
-        clip.pick
-        for clip in audit.clips
-        if not any(finding.check == "shape" for finding in clip.findings)
-    ]
-    wanted = [pick for pick in picks if pick in set(decodable)]
-    seconds = min(PAGE_SECONDS, PAGE_TOTAL_SECONDS / max(len(wanted), 1))
+    seconds = min(PAGE_SECONDS, PAGE_TOTAL_SECONDS / len(wanted))
     with open_measurer(plan, options) as measurer:
         return {pick: clip_media(sound, rate) for pick, sound in measurer.sounds(wanted, seconds)}
 
@@ -151,11 +139,44 @@ def _row(clip: ClipAudit, taken: set[str]) -> Mapping[str, Any]:
         "agreement_by_codebook": list(clip.agreement),
         "stability": mean_agreement(clip.stability),
         "stability_by_codebook": list(clip.stability),
-        "peak": clip.peak,
-        "rms_db": clip.rms_db,
-        "quality_by_codebooks": [
-            {"codebooks": count, **asdict(quality)} for count, quality in clip.quality.items()
-        ],
+        "peak": clip.levels.peak if clip.levels else None,
+        "rms_db": clip.levels.rms_db if clip.levels else None,
+        "quality_by_codebooks": _by_codebooks(clip.quality),
+        "again_by_codebooks": _by_codebooks(clip.again),
+        "repeat": asdict(clip.repeat) if clip.repeat else None,
         "findings": [{"check": one.check, "detail": one.detail} for one in clip.findings],
         **{_free(name, taken): value for name, value in clip.metadata.items()},
     }
+
+
+def _by_codebooks(qualities: Mapping[int, Quality]) -> list[dict[str, Any]]:
+    return [{"codebooks": count, **asdict(quality)} for count, quality in qualities.items()]
+
+
+def publish_json(values: Mapping[str, Any], url: str) -> None:
+    """Write figures as JSON that any parser reads: numbers that are none become null."""
+    files.publish_bytes(files.readable_json(_plain(values)), url)
+
+
+def read_report(folder: str) -> dict[str, Any]:
+    """Return the figures of the report in a folder.
+
+    Raises:
+        CorpusError: there is none.
+    """
+    url = files.join(folder, REPORT_NAME)
+    data = files.read_bytes(url)
+    if data is None:
+        raise CorpusError(f"{url} is missing")
+    values: dict[str, Any] = json.loads(data)
+    return values
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dac_tokenize.audit.clips import ClipAudit
 from dac_tokenize.audit.findings import FAULTS, NOTES
-from dac_tokenize.audit.measuring import ClipAudit
-from dac_tokenize.audit.scan import CorpusScan
+from dac_tokenize.audit.levels import LEVEL_EDGES, level_bin
+from dac_tokenize.audit.merging import CorpusScan
+from dac_tokenize.audit.metrics import METRICS, Quality
 from dac_tokenize.audit.usage import DURATION_EDGES
 from dac_tokenize.audit.verdict import judge
 from dac_tokenize.corpus.footer import package_versions
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
     from dac_tokenize.corpus.reading import CorpusInfo
 
 SCHEMA_VERSION = 1
-METRICS = ("si_sdr_db", "log_mel_db", "stft_distance", "stoi", "pesq")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_MAX_GROUPS = 30
+MAX_GROUPS = 50
+"""Values of a carried column that are told apart, the most frequent ones."""
 
 
 def report_values(
@@ -40,16 +42,16 @@ def report_values(
         clips: of the sample; `scan.findings` holds theirs too.
         thresholds: from `checked_thresholds`.
     """
-    quality = quality_by_codebooks(clips)
+    quality = quality_by_codebooks([clip.quality for clip in clips])
     fidelity = _codebook_means([clip.agreement for clip in clips])
-    stability = _codebook_means([clip.stability for clip in clips])
+    stability = _stability(clips)
     best = quality[-1] if quality else {}
     figures: dict[str, float | None] = {
         "faults": scan.findings.num_faults,
         "failed_share": info.failed / info.clips if info.clips else None,
         "near_duplicate_share": scan.near_duplicates / scan.rows if scan.rows else None,
         "agreement": _mean(fidelity),
-        "stability": _mean(stability),
+        "stability": stability["agreement"],
         "usage": min((book.usage for book in scan.usage), default=None),
         "perplexity": min((book.perplexity for book in scan.usage), default=None),
         **{name: best[name]["median"] if name in best else None for name in METRICS},
@@ -75,33 +77,75 @@ def report_values(
         "findings": [asdict(finding) for finding in scan.findings],
         "usage": [asdict(book) for book in scan.usage],
         "durations": {"edges_seconds": DURATION_EDGES, "rows": scan.durations},
+        "sound": _sound(scan, clips),
         "sample": {
             "clips": len(clips),
             "measured": sum(clip.best is not None for clip in clips),
             "seconds": math.fsum(clip.duration_seconds for clip in clips),
-            "median_lag_samples": _median([clip.lag_samples for clip in clips]),
+            **_lags(clips),
         },
         "fidelity": {"agreement_by_codebook": fidelity, "agreement": _mean(fidelity)},
-        "stability": {"agreement_by_codebook": stability, "agreement": _mean(stability)},
+        "stability": stability,
         "quality": quality,
         "rates": rates(info.codec, quality),
         "by_column": by_column(clips),
     }
 
 
-def quality_by_codebooks(clips: Sequence[ClipAudit]) -> list[dict[str, Any]]:
+def _sound(scan: CorpusScan, clips: Sequence[ClipAudit]) -> dict[str, Any]:
+    """Return what decoded sound is like: of all rows where these were decoded, else the sample."""
+    rows, decoded = scan.levels, scan.decoded
+    if not decoded:
+        known = [clip.levels for clip in clips if clip.levels is not None]
+        counts = np.zeros(len(LEVEL_EDGES) + 1, np.int64)
+        for levels in known:
+            counts[level_bin(levels.rms_db)] += 1
+        rows, decoded = counts.tolist(), len(known)
+    return {
+        "decoded_rows": decoded,
+        "of_rows": scan.rows,
+        "edges_db": LEVEL_EDGES,
+        "rows": rows,
+    }
+
+
+def _lags(clips: Sequence[ClipAudit]) -> dict[str, Any]:
+    """Return where decoded sound lies in time, beside where the codec's strides let it."""
+    lags = [clip.lag_samples for clip in clips if clip.lag_samples is not None]
+    least, most = clips[0].expected_lags if clips else (0, 0)
+    within = [least <= lag <= most for lag in lags]
+    return {
+        "expected_lag_samples": [least, most],
+        "median_lag_samples": _median(lags),
+        "lags_as_expected": float(np.mean(within)) if within else None,
+    }
+
+
+def _stability(clips: Sequence[ClipAudit]) -> dict[str, Any]:
+    """Return what another round through the codec keeps: codes, and sound."""
+    shares = _codebook_means([clip.stability for clip in clips])
+    repeats = [clip.repeat for clip in clips if clip.repeat is not None]
+    return {
+        "agreement_by_codebook": shares,
+        "agreement": _mean(shares),
+        "against_source": quality_by_codebooks([clip.again for clip in clips]),
+        "against_decoded": _metric_quantiles(repeats),
+    }
+
+
+def quality_by_codebooks(qualities: Sequence[Mapping[int, Quality]]) -> list[dict[str, Any]]:
     """Return quantiles of each metric for each number of codebooks, ascending."""
-    counts = sorted({count for clip in clips for count in clip.quality})
     rows = []
-    for count in counts:
-        measured = [clip.quality[count] for clip in clips if count in clip.quality]
-        row: dict[str, Any] = {"codebooks": count, "clips": len(measured)}
-        for name in METRICS:
-            values = [getattr(quality, name) for quality in measured]
-            if (summary := quantiles(values)) is not None:
-                row[name] = summary
-        rows.append(row)
+    for count in sorted({count for quality in qualities for count in quality}):
+        measured = [quality[count] for quality in qualities if count in quality]
+        rows.append({"codebooks": count, "clips": len(measured), **_metric_quantiles(measured)})
     return rows
+
+
+def _metric_quantiles(qualities: Sequence[Quality]) -> dict[str, dict[str, float]]:
+    """Return quantiles by metric, of those that were measured."""
+    found = {name: quantiles([getattr(one, name) for one in qualities]) for name in METRICS}
+    return {name: summary for name, summary in found.items() if summary is not None}
 
 
 def quantiles(values: Sequence[float | None]) -> dict[str, float] | None:
@@ -135,28 +179,35 @@ def rates(codec: CodecIdentity, quality: Sequence[Mapping[str, Any]]) -> list[di
 
 
 def by_column(clips: Sequence[ClipAudit]) -> dict[str, list[dict[str, Any]]]:
-    """Return medians for the values of each carried column that has few of them."""
+    """Return quantiles for the values of each carried column, the most frequent values first.
+
+    Columns of which nearly every clip has a value of its own, such as texts, are left out, and so
+    are nested ones.
+    """
     tables = {}
     for name in clips[0].metadata if clips else ():
         groups: dict[str, list[ClipAudit]] = {}
-        for clip in clips:
-            value = clip.metadata[name]
-            if isinstance(value, list | dict):
-                break
+        values = [clip.metadata[name] for clip in clips]
+        if any(isinstance(value, list | dict | bytes) for value in values):
+            continue
+        for clip, value in zip(clips, values, strict=True):
             groups.setdefault("" if value is None else str(value), []).append(clip)
-        else:
-            if 1 < len(groups) <= min(_MAX_GROUPS, len(clips) // 2):
-                tables[name] = [_group(value, group) for value, group in sorted(groups.items())]
+        if 1 < len(groups) <= len(clips) // 2:
+            ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+            tables[name] = [_group(value, group) for value, group in ordered[:MAX_GROUPS]]
     return tables
 
 
 def _group(value: str, clips: Sequence[ClipAudit]) -> dict[str, Any]:
     best = [clip.best for clip in clips if clip.best is not None]
-    row: dict[str, Any] = {"value": value, "clips": len(clips)}
-    for name in METRICS:
-        row[name] = _median([getattr(quality, name) for quality in best])
-    row["agreement"] = _mean([_mean(clip.agreement) for clip in clips])
-    return row
+    return {
+        "value": value,
+        "clips": len(clips),
+        "seconds": math.fsum(clip.duration_seconds for clip in clips),
+        **_metric_quantiles(best),
+        "agreement": _mean([_mean(clip.agreement) for clip in clips]),
+        "stability": _mean([_mean(clip.stability) for clip in clips]),
+    }
 
 
 def _codebook_means(shares: Sequence[Sequence[float]]) -> list[float]:

@@ -16,17 +16,13 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsIter, PBegin, PCollection
 
-from dac_tokenize.audit.auditing import (
-    AuditOptions,
-    assemble,
-    check_options,
-    open_measurer,
-    saved_plan,
-)
-from dac_tokenize.audit.measuring import ClipAudit
+from dac_tokenize.audit.auditing import assemble, corpus_tokenizer, open_measurer, saved_plan
+from dac_tokenize.audit.clips import ClipAudit
+from dac_tokenize.audit.merging import merge_scans
+from dac_tokenize.audit.options import AuditOptions, check_options, decodes_all
 from dac_tokenize.audit.report import write_report
 from dac_tokenize.audit.sampling import Pick, pick_rows
-from dac_tokenize.audit.scan import ShardScan, manifest_checksums, merge_scans, scan_shard
+from dac_tokenize.audit.scan import ShardScan, ShardScanner
 
 _PICKS_AT_ONCE = 16
 
@@ -70,7 +66,7 @@ class AuditCodes(beam.PTransform):
             corpus
             | "ListShards" >> beam.FlatMap(_shard_indices).with_output_types(int)
             | "SpreadShards" >> beam.Reshuffle()
-            | "ScanShard" >> beam.ParDo(_ScanShard(self._corpus))
+            | "ScanShard" >> beam.ParDo(_ScanShard(self._corpus, self._options))
         )
         clips = (
             corpus
@@ -116,15 +112,19 @@ def _place(clip: ClipAudit) -> Pick:
 class _ScanShard(beam.DoFn):
     """Numbers of shards to their scans."""
 
-    def __init__(self, corpus: str) -> None:
+    def __init__(self, corpus: str, options: AuditOptions) -> None:
         self._corpus = corpus
+        self._options = options
 
     def setup(self) -> None:
-        self._plan = saved_plan(self._corpus)
-        self._checksums = manifest_checksums(self._corpus)
+        plan = saved_plan(self._corpus)
+        decode = decodes_all(plan, self._options)
+        self._scanner = ShardScanner(
+            plan, corpus_tokenizer(plan, self._options) if decode else None
+        )
 
     def process(self, index: int) -> Iterator[ShardScan]:
-        yield scan_shard(self._plan, index, self._checksums)
+        yield self._scanner.scan(index)
 
 
 class _Measure(beam.DoFn):

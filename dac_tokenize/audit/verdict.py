@@ -23,6 +23,7 @@ THRESHOLDS = {
     "min_stability": ("stability", "codes kept when decoded sound is encoded again"),
     "min_stoi": ("stoi", "STOI, median"),
     "min_pesq": ("pesq", "PESQ, median"),
+    "min_visqol": ("visqol", "ViSQOL, median"),
 }
 """Name of a threshold to (the figure it bounds, what that is)."""
 

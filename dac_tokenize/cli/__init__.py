@@ -1,7 +1,8 @@
 """The command line `dac-tokenize`.
 
-Exit status: 0 all done; 1 the run itself failed; 2 wrong usage; 3 done, but some inputs failed and
-are listed; 130 and 143 stopped by SIGINT and SIGTERM.
+Exit status: 0 all done; 1 the run itself failed, or `verify` found something wrong; 2 wrong usage;
+3 done, but some inputs failed and are listed; 4 `audit` is done, and a threshold is not met; 130
+and 143 stopped by SIGINT and SIGTERM.
 """
 
 import os
@@ -13,11 +14,18 @@ from dac_tokenize.cli.quiet import quiet_libraries
 from dac_tokenize.cli.stopping import Stopped, stoppable
 from dac_tokenize.errors import DacTokenizeError, UsageError
 
-__all__ = ["EXIT_FAILED", "EXIT_SOME_INPUTS_FAILED", "EXIT_USAGE", "main"]
+__all__ = [
+    "EXIT_FAILED",
+    "EXIT_SOME_INPUTS_FAILED",
+    "EXIT_THRESHOLD",
+    "EXIT_USAGE",
+    "main",
+]
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_SOME_INPUTS_FAILED = 3
+EXIT_THRESHOLD = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from dac_tokenize.cli.arguments import add_device, add_inputs, add_quality, add_sample, listed
+
 HELP = "put several codecs side by side on a sample of sound"
 DESCRIPTION = (
     "Encode and decode a sample of INPUT with several codecs, and put bitrate, token rate, usage "
@@ -16,26 +18,12 @@ TAKES_BEAM = False
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to `parser`."""
     add = parser.add_argument
-    add(
-        "inputs",
-        nargs="*",
-        metavar="INPUT",
-        default=argparse.SUPPRESS,
-        help="file, folder or glob, local or an fsspec URL",
-    )
+    add_inputs(parser)
     add("--output", metavar="REPORT", help="folder for the report, local or an fsspec URL")
     add("--models", metavar="LIST", help="names on the Hub, folders, or 'shipped'; with commas")
-    add(
-        "--codebooks",
-        metavar="LIST",
-        default="1,2,4,8,all",
-        help="numbers of codebooks to decode with (default: 1,2,4,8,all)",
-    )
-    add("--sample", type=int, metavar="N", default=30, help="clips to encode (default: 30)")
-    add("--seed", type=int, metavar="S", default=0, help="another seed, other clips (default: 0)")
-    add("--perceptual", action="store_true", help="also STOI and PESQ")
-    add("--page-clips", type=int, metavar="N", default=3, help="clips on the page (default: 3)")
-    add("--device", metavar="D", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_sample(parser, 30, "clips to encode (default: 30)")
+    add_quality(parser, "1,2,4,8,all", page_clips=3)
+    add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -47,11 +35,11 @@ def run(options: argparse.Namespace) -> int:
 
     check_libraries()
     asked = CompareOptions(
-        models=tuple(name for name in options.models.split(",") if name),
-        codebooks=tuple(options.codebooks.split(",")),
+        models=listed(options.models),
+        codebooks=listed(options.codebooks),
         sample=options.sample,
         seed=options.seed,
-        perceptual=options.perceptual,
+        perceptual=listed(options.perceptual),
         page_clips=options.page_clips,
         device=options.device,
     )

@@ -2,6 +2,8 @@
 
 import argparse
 
+from dac_tokenize.cli.arguments import add_corpus
+
 HELP = "say what a corpus holds"
 DESCRIPTION = "Say what a corpus holds: codec, hours, clips, frames, tokens, size, failed inputs."
 TAKES_BEAM = False
@@ -10,13 +12,7 @@ REQUIRED = ("corpus",)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to `parser`."""
-    parser.add_argument(
-        "corpus",
-        nargs="?",
-        metavar="CORPUS",
-        default=argparse.SUPPRESS,
-        help="folder of the corpus, or URL",
-    )
+    add_corpus(parser)
 
 
 def run(options: argparse.Namespace) -> int:

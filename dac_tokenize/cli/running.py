@@ -9,6 +9,7 @@ import shlex
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
@@ -28,7 +29,16 @@ from dac_tokenize.process import CodecOptions
 def run_pipeline(
     output: str, codec: CodecOptions, num_threads: int, beam_options: Sequence[str]
 ) -> None:
-    """Make the corpus that is planned in `output`.
+    """Make the corpus that is planned in `output`, as `run_transform` runs it."""
+    run_transform(TokenizeCorpus(output, codec, num_threads), beam_options)
+
+
+def run_transform(transform: "beam.PTransform[Any, Any]", beam_options: Sequence[str]) -> None:
+    """Run a pipeline of one transform.
+
+    Args:
+        transform: goes at the pipeline's root.
+        beam_options: Beam's options, as on the command line.
 
     Raises:
         DacTokenizeError: what a worker raised, or what the runner says.
@@ -36,7 +46,7 @@ def run_pipeline(
     """
     runner = runner_of(beam_options)
     pipeline = _pipeline(runner, beam_options)
-    _ = pipeline | TokenizeCorpus(output, codec, num_threads)
+    _ = pipeline | transform
     try:
         with runner_logs(shown=not runner.is_local):
             if runner.is_local:

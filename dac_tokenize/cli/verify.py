@@ -3,6 +3,14 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from dac_tokenize.cli.arguments import (
+    add_codec_of_corpus,
+    add_corpus,
+    add_num_threads,
+    check_codec_of_corpus,
+    check_num_threads,
+)
+
 if TYPE_CHECKING:
     from dac_tokenize.corpus.verifying import Finding, Verification
     from dac_tokenize.tokenizer import DacTokenizer
@@ -21,19 +29,12 @@ _SHOWN = 100
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to `parser`."""
-    add = parser.add_argument
-    add(
-        "corpus",
-        nargs="?",
-        metavar="CORPUS",
-        default=argparse.SUPPRESS,
-        help="folder of the corpus, or URL",
+    add_corpus(parser)
+    parser.add_argument(
+        "--repair", action="store_true", help="encode again just the shards that are not whole"
     )
-    add("--repair", action="store_true", help="encode again just the shards that are not whole")
-    add("--model", metavar="M", help="where the corpus's codec is (default: as it was made)")
-    add("--revision", metavar="R", help="branch, tag or commit on the Hub")
-    add("--device", metavar="D", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    add("--num-threads", type=int, metavar="N", default=4, help="files read at once (default: 4)")
+    add_codec_of_corpus(parser)
+    add_num_threads(parser, "files read at once")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,13 +42,10 @@ def run(options: argparse.Namespace) -> int:
     from dac_tokenize.cli import EXIT_FAILED
     from dac_tokenize.corpus.repairing import repair_corpus
     from dac_tokenize.corpus.verifying import verify_corpus
-    from dac_tokenize.errors import UsageError
     from dac_tokenize.waveform import as_uri
 
-    if options.revision is not None and options.model is None:
-        raise UsageError("--revision needs --model; without it the corpus's own codec is taken")
-    if options.num_threads < 1:
-        raise UsageError(f"--num-threads is {options.num_threads}; expected 1 or more")
+    check_codec_of_corpus(options)
+    check_num_threads(options)
     corpus = as_uri(options.corpus)
     found = verify_corpus(corpus, num_threads=options.num_threads)
     _show(found)

@@ -41,7 +41,8 @@ def unreadable_rows(table: pa.Table) -> str | None:
         return f"it has no columns {', '.join(missing)}"
     if nulls := [name for name in _NEEDED if table.column(name).null_count]:
         return f"{', '.join(nulls)} hold nulls"
-    books = table.column("audio_codes").combine_chunks().flatten()
+    books: Any = table.column("audio_codes").combine_chunks()
+    books = books.flatten()
     if books.null_count or books.flatten().null_count:
         return "some codes are null"
     return None

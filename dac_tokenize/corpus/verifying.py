@@ -226,6 +226,12 @@ def _bounded(
 
 
 def check_failed(output: str, failures: list[FailedInput]) -> Iterator[Finding]:
+    """Yield what is wrong with the list of failed inputs.
+
+    Args:
+        output: path or URL of a finished corpus.
+        failures: what the footers of all shards say, in order.
+    """
     try:
         listed = read_failed(output)
     except (CorpusError, OSError, ValueError, TypeError, pa.ArrowException) as error:

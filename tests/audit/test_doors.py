@@ -6,7 +6,8 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that
 
-from dac_tokenize.audit.auditing import AuditOptions, audit_corpus
+from dac_tokenize.audit.auditing import audit_corpus
+from dac_tokenize.audit.options import AuditOptions
 from dac_tokenize.audit.sampling import SampleRequest
 from dac_tokenize.beam import AuditCodes
 from dac_tokenize.cli import main
@@ -44,7 +45,7 @@ def test_the_command_line_gives_the_plain_figures(clean_corpus, plain, tmp_path,
     assert status == 0
     assert as_read(tmp_path / "report") == plain
     out = capsys.readouterr().out
-    assert "passed: 9 rows checked, 4 clips" in out
+    assert "passed: 9 rows checked, 9 decoded, 4 clips" in out
 
 
 def test_a_threshold_not_met_is_status_4(clean_corpus, tmp_path, capsys):

@@ -7,14 +7,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from dac_tokenize.audit.auditing import AuditOptions, audit_corpus
+from dac_tokenize.audit.auditing import audit_corpus
+from dac_tokenize.audit.options import AuditOptions
 from dac_tokenize.audit.report import write_report
 from dac_tokenize.audit.sampling import SampleRequest
 from tests.audit.corpora import copy_corpus, cut_sounds, make_corpus, shards, spoil_footer
 from tests.audit.corpora import spoil_rows as spoil
 
 ALL = AuditOptions(
-    sample=SampleRequest(fraction=1.0), codebooks=("all",), stability=False, device="cpu"
+    sample=SampleRequest(fraction=1.0),
+    codebooks=("all",),
+    decode="sample",
+    stability=False,
+    device="cpu",
 )
 
 
@@ -86,7 +91,7 @@ def test_codes_of_two_rows_exchanged_whole_are_also_of_the_wrong_length(clean_co
 
     spoil(shards(corpus)[0], swap)
     found = faults(corpus)
-    assert {finding.key for finding in found["length"]} == set(keys)
+    assert {finding.key for finding in found["frames"]} == set(keys)
     assert {finding.key for finding in found["fidelity"]} == set(keys)
     for finding in found["fidelity"]:
         owner = next(key for key in keys if key != finding.key)
@@ -132,7 +137,7 @@ def test_a_wrong_sampling_rate_in_a_footer(clean_corpus, tmp_path):
     )
     found = faults(corpus)
     assert set(found) == {"footer"}
-    assert "says sampling_rate 44100; the plan says 16000" in found["footer"][0].detail
+    assert "codec sampling_rate 44100, and the plan 16000" in found["footer"][0].detail
     assert found["footer"][0].where.endswith(path.name)
 
 
@@ -175,7 +180,7 @@ def test_codes_past_the_codebook(clean_corpus, tmp_path):
         rows[0]["audio_codes"][2, 5] = 1024
 
     spoil(shards(corpus)[0], spoilt)
-    assert "highest code is 1024" in faults(corpus)["range"][0].detail
+    assert "has the code 1024" in faults(corpus)["codes"][0].detail
 
 
 def test_a_row_lost_doubled_or_out_of_order(clean_corpus, tmp_path):
@@ -183,9 +188,9 @@ def test_a_row_lost_doubled_or_out_of_order(clean_corpus, tmp_path):
     spoil(shards(corpus)[0], lambda rows: rows.__delitem__(0))
     spoil(shards(corpus)[1], lambda rows: rows.reverse())
     found = faults(corpus)
-    details = " ".join(finding.detail for finding in found["plan"])
-    assert "planned and not failed, but not there" in details
-    assert "not in the order of the plan" in details
+    details = " ".join(finding.detail for finding in found["keys"])
+    assert "misses 1 clips" in details
+    assert "not the plan's clips in their order" in details
 
 
 def test_files_missing_cut_short_or_changed(clean_corpus, tmp_path):
@@ -196,9 +201,9 @@ def test_files_missing_cut_short_or_changed(clean_corpus, tmp_path):
     spoil(third, lambda rows: rows[0].update(offset_seconds=0.0))
     options = AuditOptions(sample=SampleRequest(keys=(third_key(third),)), codebooks=("all",))
     found = faults(corpus, options)
-    assert found["missing-shard"][0].where.endswith(first.name)
-    assert found["unreadable"][0].where.endswith(second.name)
-    assert found["checksum"][0].where.endswith(third.name)
+    assert found["missing"][0].where.endswith(first.name)
+    assert found["damaged"][0].where.endswith(second.name)
+    assert [Path(one.where).name for one in found["checksum"]] == [second.name, third.name]
 
 
 def third_key(path):

@@ -11,14 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.audio import ScaleInvariantSignalDistortionRatio
 
-from dac_tokenize.audit.alignment import aligned, decoder_slack, estimate_lag
+from dac_tokenize.audit.alignment import aligned, estimate_lag
 from dac_tokenize.audit.metrics import (
     STFT_SIZES,
     log_mel,
-    log_mel_distance,
     measure,
     mel_window,
-    multi_scale_stft_distance,
     si_sdr,
 )
 from tests.codec.models import random_clip
@@ -59,7 +57,7 @@ def test_log_mel_is_librosas(rate):
 
     np.testing.assert_allclose(log_mel(clean, rate), theirs(clean), atol=2e-2)
     expected = np.mean(np.abs(theirs(clean) - theirs(dirty)))
-    assert log_mel_distance(clean, dirty, rate) == pytest.approx(expected, abs=1e-3)
+    assert measure(clean, dirty, rate).log_mel_db == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.3])
@@ -71,14 +69,7 @@ def test_stft_distance_is_auralosss(noise):
         win_lengths=list(STFT_SIZES),
     )
     theirs = loss(torch.from_numpy(dirty)[None, None], torch.from_numpy(clean)[None, None])
-    assert multi_scale_stft_distance(clean, dirty) == pytest.approx(float(theirs), rel=1e-4)
-
-
-def test_perceptual_scores_fall_with_noise():
-    quiet, loud = (measure(*pair(11, noise), 16_000, perceptual=True) for noise in (0.001, 0.3))
-    assert quiet.stoi is not None
-    assert loud.stoi is not None
-    assert loud.stoi < quiet.stoi <= 1.0 + 1e-6
+    assert measure(clean, dirty, 16_000).stft_distance == pytest.approx(float(theirs), rel=1e-4)
 
 
 @pytest.mark.parametrize("num_samples", [1, 50, 1000])
@@ -94,13 +85,7 @@ def test_short_clips_have_figures(num_samples):
 def test_a_shift_is_found_and_taken_back(lag, seed):
     sound = random_clip(3000, seed)
     late = np.concatenate([np.zeros(max(lag, 0), np.float32), sound[max(-lag, 0) :]])
-    assert estimate_lag(sound, late, 700) == lag
+    assert estimate_lag(sound, late, (-700, 700)) == lag
     first, second = aligned(sound, late, lag)
     np.testing.assert_array_equal(first, second)
     assert len(first) >= 3000 - abs(lag)
-
-
-def test_slack_follows_from_the_strides():
-    assert decoder_slack([2, 4, 5, 8]) == 8
-    assert decoder_slack([5, 3]) > 0
-    assert decoder_slack([2, 4, 4, 10]) == 0

@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from dac_tokenize.audit.auditing import AuditOptions, audit_corpus
+from dac_tokenize.audit.auditing import audit_corpus
+from dac_tokenize.audit.options import AuditOptions
 from dac_tokenize.audit.report import write_report
 from dac_tokenize.audit.sampling import SampleRequest
 from tests.audit.browser import console_errors, open_browser, open_page, requested
@@ -137,10 +138,10 @@ def test_figures_for_machines(report):
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 def test_fifty_clips_take_less_than_20_mb(rate):
-    from dac_tokenize.audit.auditing import PAGE_TOTAL_SECONDS
-    from dac_tokenize.audit.measuring import Sound
+    from dac_tokenize.audit.clips import Sound
     from dac_tokenize.audit.media import clip_media
     from dac_tokenize.audit.page import render
+    from dac_tokenize.audit.report import PAGE_TOTAL_SECONDS
     from dac_tokenize.references import Reference
     from dac_tokenize.sources import shipped_sounds
     from dac_tokenize.waveform import read_waveform

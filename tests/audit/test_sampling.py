@@ -77,7 +77,7 @@ def test_only_the_row_groups_needed_are_read(clean_corpus, tokenizer, monkeypatc
         return original(self, group, *args, **kwargs)
 
     options = MeasureOptions(codebooks=(1, 12))
-    measurer = Measurer(plan, tokenizer, options, lambda: load_checkpoint().model)
+    measurer = Measurer(plan, tokenizer, options, load_checkpoint().model)
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
     (clip,) = measurer.measure([pick])
     measurer.close()
