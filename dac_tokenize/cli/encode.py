@@ -8,6 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dac_tokenize.cli.arguments import (
+    add_device,
+    add_inputs,
+    add_num_threads,
+    add_revision,
+    check_num_threads,
+)
 from dac_tokenize.cli.options import finite
 from dac_tokenize.errors import DacTokenizeError, UsageError
 
@@ -33,20 +40,14 @@ _FAILED_SHOWN = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to `parser`."""
     add = parser.add_argument
-    add(
-        "inputs",
-        nargs="*",
-        metavar="INPUT",
-        default=argparse.SUPPRESS,
-        help="file, folder or glob, local or an fsspec URL",
-    )
+    add_inputs(parser)
     add("--output", metavar="OUT", help="folder of the corpus, local or an fsspec URL")
     add(
         "--model", metavar="M", help="name on the Hub or folder (default: the shipped 16 kHz codec)"
     )
-    add("--revision", metavar="R", help="branch, tag or commit on the Hub")
+    add_revision(parser)
     add("--codebooks", type=int, metavar="N", help="keep the first N codebooks (default: all)")
-    add("--device", metavar="D", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_device(parser)
     add(
         "--precision",
         metavar="P",
@@ -78,13 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LUFS",
         help="bring clips to this loudness, ITU-R BS.1770 (default: as they are)",
     )
-    add(
-        "--num-threads",
-        type=int,
-        metavar="N",
-        default=4,
-        help="threads that decode audio (default: 4)",
-    )
+    add_num_threads(parser, "threads that decode audio")
     add(
         "--append",
         action="store_true",
@@ -131,8 +126,7 @@ def _check(options: argparse.Namespace) -> None:
 
     if not options.shard_seconds > 0:
         raise UsageError(f"--shard-seconds is {options.shard_seconds:g}; expected more than 0")
-    if options.num_threads < 1:
-        raise UsageError(f"--num-threads is {options.num_threads}; expected 1 or more")
+    check_num_threads(options)
     if "" in options.inputs:
         raise UsageError("an INPUT is empty; expected a file, folder or glob")
     try:
