@@ -35,6 +35,7 @@ def test_defaults():
         "loudness": None,
         "num_threads": 4,
         "allow_failures": False,
+        "append": False,
         "config": None,
         "beam_options": [],
         "run": None,
