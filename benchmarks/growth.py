@@ -1,13 +1,15 @@
 """Time and peak memory of `dac-tokenize encode` as the work grows: clips, their length, shards.
 
-    OMP_NUM_THREADS=2 python -m benchmarks.growth [--series clips lengths shards] [--points N]
+    OMP_NUM_THREADS=2 python -m benchmarks.growth [--series clips lengths shards] [--points 0 1]
 
 Each point is a run of the command line in a process of its own, over WAV files made for it. Its
 seconds are those between the start of the first shard and the end of the last; start-up (imports,
-codec) and planning stand apart. Needs 1.2 GB in --folder for the longest clip.
+codec) and planning stand apart. Needs 1.2 GB in --folder for the longest clip. With --points a
+series can be measured in pieces: what its file holds of other points stays.
 """
 
 import argparse
+import json
 import shutil
 import tempfile
 import wave
@@ -18,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import common
 from benchmarks.common import print_table, write_json
 from benchmarks.watched import Report, watch
 
@@ -31,14 +34,14 @@ SHARD_CLIP_SECONDS = 10.0
 SHARD_SECONDS = 600.0
 CLIPS_PER_FOLDER = 1_000
 NARROW = {"downsampling_ratios": (10, 4, 4, 2), "n_codebooks": 12, "sampling_rate": RATE}
-NARROW_WIDTH = 4
+CODEC_WIDTHS = {"shipped": 12, "narrow": 2}
 
 
 @dataclass(frozen=True)
 class Point:
-    """One run: so many clips of a length, cut into shards of so many seconds."""
+    """One run, by its number in its series: clips of a length, cut into shards of so many seconds."""
 
-    series: str
+    point: int
     clips: int
     clip_seconds: float
     shard_seconds: float
@@ -57,17 +60,17 @@ def points(series: str, audio_seconds: float) -> Iterator[Point]:
         audio_seconds: what the clips of a length, and the shards together, come to at least.
     """
     if series == "clips":
-        for clips in CLIPS:
-            yield Point(series, clips, SHORT_SECONDS, SHARD_SECONDS)
+        for number, clips in enumerate(CLIPS):
+            yield Point(number, clips, SHORT_SECONDS, SHARD_SECONDS)
     elif series == "lengths":
-        for seconds in LENGTHS:
-            yield Point(series, max(1, round(audio_seconds / seconds)), seconds, SHARD_SECONDS)
+        for number, seconds in enumerate(LENGTHS):
+            yield Point(number, max(1, round(audio_seconds / seconds)), seconds, SHARD_SECONDS)
     else:
         clips = round(audio_seconds / SHARD_CLIP_SECONDS)
-        for shards in SHARDS:
+        for number, shards in enumerate(SHARDS):
             # A little more, so that rounding gives no shard beside those asked for.
             shard_seconds = audio_seconds / min(shards, clips) + 0.01
-            yield Point(series, clips, SHARD_CLIP_SECONDS, shard_seconds)
+            yield Point(number, clips, SHARD_CLIP_SECONDS, shard_seconds)
 
 
 def make_sounds(folder: Path, point: Point) -> None:
@@ -144,25 +147,36 @@ def main(given: list[str] | None = None) -> None:
     """Measure, print, write: one file for each series."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--series", nargs="+", choices=SERIES, default=SERIES)
-    parser.add_argument("--points", type=int, help="only the first so many of each series")
+    parser.add_argument("--points", type=int, nargs="+", help="only these of each series, from 0")
     parser.add_argument("--codec", choices=["shipped", "narrow"], default="narrow")
     parser.add_argument("--audio-seconds", type=float, default=1800.0)
     parser.add_argument("--folder", type=Path, help="where to make the sounds")
     options = parser.parse_args(given)
     for series in options.series:
-        rows: list[Report] = []
-        with tempfile.TemporaryDirectory(dir=options.folder) as name:
-            folder = Path(name)
-            model = make_codec(options.codec, folder / "model")
-            for point in list(points(series, options.audio_seconds))[: options.points]:
-                rows.append(run(point, model, folder))
-                print(rows[-1], flush=True)
+        name = f"growth-{series}"
+        described = {"codec": options.codec, "codec_width": CODEC_WIDTHS[options.codec]}
+        rows = earlier_rows(name, described)
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            model = make_codec(options.codec, Path(folder) / "model")
+            for number, point in enumerate(points(series, options.audio_seconds)):
+                if options.points is None or number in options.points:
+                    rows[number] = run(point, model, Path(folder))
+                    print(rows[number], flush=True)
+        in_order = [rows[number] for number in sorted(rows)]
         print(f"\n{series}, {options.codec} codec\n")
-        show(rows)
-        described: dict[str, Any] = {"codec": options.codec, "series": series, "points": rows}
-        if options.codec == "narrow":
-            described["codec_width"] = NARROW_WIDTH
-        write_json(f"growth-{series}", described)
+        show(in_order)
+        write_json(name, {**described, "series": series, "points": in_order})
+
+
+def earlier_rows(name: str, described: dict[str, Any]) -> dict[int, Report]:
+    """Return the points that a series' file has, by number; none if it is of another codec."""
+    path = common.FOLDER / f"{name}.json"
+    if not path.exists():
+        return {}
+    earlier = json.loads(path.read_text())
+    if any(earlier[key] != value for key, value in described.items()):
+        return {}
+    return {row["point"]: row for row in earlier["points"]}
 
 
 def make_codec(codec: str, folder: Path) -> str:
@@ -171,7 +185,7 @@ def make_codec(codec: str, folder: Path) -> str:
 
     if codec == "shipped":
         return ""
-    random_model(width=NARROW_WIDTH, **NARROW).save_pretrained(folder)
+    random_model(width=CODEC_WIDTHS["narrow"], **NARROW).save_pretrained(folder)
     return str(folder)
 
 

@@ -41,7 +41,8 @@ def test_a_process_of_its_own_reports_its_steps(tmp_path):
 def test_growth_measures_every_point(figures, capsys, monkeypatch, watch_here):
     monkeypatch.setattr(growth, "watch", watch_here)
     monkeypatch.setattr(growth, "CLIPS", (2, 4))
-    growth.main(["--points", "2", "--audio-seconds", "20"])
+    growth.main(["--points", "1", "--audio-seconds", "20"])
+    growth.main(["--points", "0", "--audio-seconds", "20"])
     clips, lengths, shards = (figures(f"growth-{n}")["points"] for n in growth.SERIES)
     assert [point["clips"] for point in clips] == [2, 4]
     assert [point["clip_seconds"] for point in lengths] == [1.0, 10.0]
