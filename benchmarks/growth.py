@@ -39,7 +39,7 @@ CODEC_WIDTHS = {"shipped": 12, "narrow": 2}
 
 @dataclass(frozen=True)
 class Point:
-    """One run, by its number in its series: clips of a length, cut into shards of so many seconds."""
+    """One run, by its number in its series: clips of a length, in shards of so many seconds."""
 
     point: int
     clips: int
