@@ -4,12 +4,15 @@ DacTokenizeError
 ├── UsageError            an option or argument is wrong: nothing was started
 │   └── ConfigError       ... in a YAML configuration file
 ├── CodecError            a codec cannot be loaded or does not fit the request
+├── StoreError            a store does not answer: nothing is known about what it holds
 ├── ClipError             one clip cannot become codes: recorded, the others go on
 │   ├── SourceError       ... its bytes cannot be read (missing, no permission, vanished)
 │   ├── AudioError        ... its bytes are not the sound they claim to be
 │   └── WaveformError     ... its samples cannot be encoded (NaN, infinite, none at all)
 └── CorpusError           an output folder cannot be used as asked
     ├── PlanError         ... the inputs cannot be planned
+    ├── WorkersLostError  ... worker processes die, and no shard gets made
+    ├── ShardsGivenUpError    ... some shards cost several workers each; all others are made
     └── CorpusMismatchError   ... it holds another plan's or another codec's corpus
 """
 
@@ -28,6 +31,10 @@ class ConfigError(UsageError):
 
 class CodecError(DacTokenizeError):
     """A codec cannot be loaded, or does not fit what was asked of it."""
+
+
+class StoreError(DacTokenizeError):
+    """A store does not answer, so nothing is known about what it holds."""
 
 
 class ClipError(DacTokenizeError):
@@ -64,6 +71,14 @@ class CorpusError(DacTokenizeError):
 
 class PlanError(CorpusError):
     """The inputs given cannot be planned."""
+
+
+class WorkersLostError(CorpusError):
+    """Worker processes die one after another, and no shard gets made."""
+
+
+class ShardsGivenUpError(CorpusError):
+    """Some shards have cost several worker processes each; all others are made."""
 
 
 class CorpusMismatchError(CorpusError):

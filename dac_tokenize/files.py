@@ -8,6 +8,7 @@ carry out whole or not at all.
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -16,18 +17,22 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+from dac_tokenize.retries import store_errors, with_retries
 
 STALE_SECONDS = 24 * 3600.0
 """Temporary files of unknown owners are swept when they are older than this."""
 
 _TEMPORARY = re.compile(r"\.tmp-(?P<owner>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}$")
 _CHUNK_BYTES = 1 << 20
+
+T = TypeVar("T")
 
 
 def open_store(url: str) -> tuple[Any, str]:
@@ -52,48 +57,131 @@ def local_path(url: str) -> Path | None:
     return Path(path) if isinstance(store, LocalFileSystem) else None
 
 
+def touch_store(url: str, function: Callable[[Any, str], T]) -> T:
+    """Call a function with the store of a URL and the path in it, again while it may yet succeed.
+
+    Every use of a store goes through here, or through `open_file`.
+
+    Args:
+        url: path or URL.
+        function: what to do with file system and path; doing it twice must do no harm.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        StoreError: the store does not answer, and has not for `retries.PATIENCE_SECONDS`.
+        OSError: what the store says about the file.
+    """
+    store, path = open_store(url)
+    with store_errors(url):
+        return with_retries(lambda: function(store, path), url)
+
+
 def exists(url: str) -> bool:
     """Tell whether a file or folder is there, past any cached listing."""
-    store, path = open_store(url)
-    store.invalidate_cache(path)
-    return bool(store.exists(path))
+
+    def look(store: Any, path: str) -> bool:
+        store.invalidate_cache(path)
+        return bool(store.exists(path))
+
+    return touch_store(url, look)
 
 
 def list_names(url: str) -> list[str]:
     """Return the sorted names in a folder; none where there is no folder."""
-    store, path = open_store(url)
-    store.invalidate_cache(path)
-    try:
+
+    def look(store: Any, path: str) -> list[str]:
+        store.invalidate_cache(path)
         entries = store.ls(path, detail=False)
+        return sorted({str(e).rstrip("/").rsplit("/", 1)[-1] for e in entries if e != path})
+
+    try:
+        return touch_store(url, look)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    names = {str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry != path}
-    return sorted(names)
 
 
 def read_bytes(url: str) -> bytes | None:
     """Return all bytes of a file, or None where there is none."""
-    store, path = open_store(url)
-    store.invalidate_cache(path)
-    try:
+
+    def read(store: Any, path: str) -> bytes:
+        store.invalidate_cache(path)
         data: bytes = store.cat_file(path)
+        return data
+
+    try:
+        return touch_store(url, read)
     except FileNotFoundError:
         return None
-    return data
 
 
 def size_bytes(url: str) -> int:
     """Return the size of a file in bytes."""
-    store, path = open_store(url)
-    store.invalidate_cache(path)
-    return int(store.info(path)["size"])
+
+    def look(store: Any, path: str) -> int:
+        store.invalidate_cache(path)
+        return int(store.info(path)["size"])
+
+    return touch_store(url, look)
+
+
+@contextlib.contextmanager
+def open_file(url: str) -> Iterator[Any]:
+    """Open a file in any store for reading, as a seekable file that reads on after faults.
+
+    Raises:
+        StoreError: the store does not answer.
+        OSError: the file is missing or cannot be read.
+    """
+
+    def open_anew(store: Any, path: str) -> Any:
+        store.invalidate_cache(path)
+        return store.open(path, "rb")
+
+    with touch_store(url, open_anew) as file:
+        yield file if local_path(url) is not None else _PatientFile(file, url)
+
+
+class _PatientFile(io.RawIOBase):
+    """A file of a store whose reads are tried again while they may yet succeed."""
+
+    def __init__(self, file: Any, url: str) -> None:
+        self._file, self._url = file, url
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def read(self, num_bytes: int = -1) -> bytes:
+        position = self._file.tell()
+
+        def read() -> bytes:
+            self._file.seek(position)
+            data: bytes = self._file.read(num_bytes)
+            return data
+
+        with store_errors(self._url):
+            return with_retries(read, self._url)
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def checksum(url: str) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal digits."""
-    store, path = open_store(url)
     digest = hashlib.sha256()
-    with store.open(path, "rb") as file:
+    with open_file(url) as file:
         while block := file.read(_CHUNK_BYTES):
             digest.update(block)
     return digest.hexdigest()
@@ -181,17 +269,20 @@ def publish_new(data: bytes, url: str) -> bool:
 
 
 def _put_new(temporary: Path, url: str) -> bool:
-    store, path = open_store(url)
     if exists(url):
         return False
-    try:
+
+    def put(store: Any, path: str) -> None:
         store.makedirs(store._parent(path), exist_ok=True)
         store.put_file(str(temporary), path, mode="create")
+        store.invalidate_cache(path)
+
+    try:
+        touch_store(url, put)
     except FileExistsError:
         return False
     except (OSError, NotImplementedError, TypeError):  # most likely: no such condition there
         return not exists(url) and _replaced(temporary, url)
-    store.invalidate_cache(path)
     return True
 
 
@@ -202,10 +293,13 @@ def _replaced(temporary: Path, url: str) -> bool:
 
 def remove(url: str) -> None:
     """Remove a file; no harm where there is none."""
-    store, path = open_store(url)
-    with contextlib.suppress(FileNotFoundError):
-        store.rm_file(path)
-    store.invalidate_cache(path)
+
+    def remove(store: Any, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            store.rm_file(path)
+        store.invalidate_cache(path)
+
+    touch_store(url, remove)
 
 
 def temporary_path(url: str) -> Path:
@@ -236,14 +330,18 @@ def publish_file(temporary: Path, url: str) -> None:
     """Give a finished file from `temporary_path` its final place.
 
     Raises:
+        StoreError: the store does not answer.
         OSError: the disk or the store refused it.
     """
     final = local_path(url)
     if final is None:
-        store, path = open_store(url)
-        store.makedirs(store._parent(path), exist_ok=True)
-        store.put_file(str(temporary), path)
-        store.invalidate_cache(path)
+
+        def put(store: Any, path: str) -> None:
+            store.makedirs(store._parent(path), exist_ok=True)
+            store.put_file(str(temporary), path)
+            store.invalidate_cache(path)
+
+        touch_store(url, put)
         return
     _sync(temporary)
     os.replace(temporary, final)
@@ -288,6 +386,19 @@ def sweep(*urls: str) -> list[str]:
                 _remove(folder / name)
                 removed.append(str(folder / name))
     return removed
+
+
+def sweep_own(*urls: str) -> None:
+    """Remove this process's own temporary files, which `sweep` leaves alone.
+
+    Args:
+        urls: folders to look in, beside the local folder for temporary files.
+    """
+    folders = {Path(tempfile.gettempdir())}
+    folders.update(path for path in map(local_path, urls) if path is not None)
+    for folder in folders:
+        for path in folder.glob(f".*.tmp-{_owner()}-{os.getpid()}-*"):
+            _remove(path)
 
 
 def is_living_temporary(folder: str, name: str) -> bool:

@@ -1,10 +1,12 @@
 """Waveforms ahead of their use: a bounded pool of threads fetches, decodes and resamples."""
 
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from dac_tokenize import events
 from dac_tokenize.errors import ClipError
 from dac_tokenize.references import Reference
 from dac_tokenize.waveform.options import Samples, Waveform
@@ -153,9 +155,9 @@ class _Pool:
 
     def start(self, num_threads: int) -> None:
         for index in range(num_threads):
-            thread = threading.Thread(
-                target=self._work, name=f"dac-tokenize-prefetch-{index}", daemon=True
-            )
+            here = contextvars.copy_context()  # so that what is logged names the shard
+            name = f"dac-tokenize-prefetch-{index}"
+            thread = threading.Thread(target=here.run, args=(self._work,), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -233,7 +235,8 @@ class _Pool:
             for clip in job:
                 if self._stopped:
                     return
-                self._decode(clip)
+                with events.context(key=clip.reference.key):
+                    self._decode(clip)
 
     def _decode(self, clip: _Clip) -> None:
         error: BaseException | None = None

@@ -5,6 +5,7 @@ opened for their headers, which gives bytes a second for that suffix. So plannin
 files opens a few dozen of them. Estimates only decide where shards are cut; rows hold true lengths.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from dac_tokenize import files
+from dac_tokenize.errors import StoreError
+from dac_tokenize.retries import is_shared_store
 
 FILES_PROBED = 32
 """Most files of a suffix opened to learn its bytes a second."""
@@ -129,14 +132,29 @@ def _rate(
 
 
 def probe_seconds(uri: str) -> float | None:
-    """Return the duration in seconds that a sound file's header gives; None where it gives none."""
+    """Return the duration in seconds that a sound file's header gives; None where it gives none.
+
+    Raises:
+        StoreError: the store that holds the file, and others, does not answer.
+    """
     import soundfile
 
+    from dac_tokenize.waveform.fetch import SourceFile
+    from dac_tokenize.waveform.sndfile import GuardedFile
+
     try:
-        store, path = files.open_store(uri)
-        with store.open(path, "rb") as file:
-            return float(soundfile.info(file).duration)
-    except Exception:  # whatever a store or a broken file raises: it only costs the estimate
+        with files.open_file(uri) as file:
+            size_bytes = file.seek(0, os.SEEK_END)
+            # libsndfile would go on reading, and waiting, after an error.
+            guard = GuardedFile(SourceFile(file, size_bytes, uri))
+            try:
+                return float(soundfile.info(guard).duration)
+            finally:
+                if guard.error is not None:
+                    raise guard.error
+    except Exception as error:  # whatever a broken file raises: it only costs the estimate
+        if isinstance(error, StoreError) and is_shared_store(uri):
+            raise
         return None
 
 

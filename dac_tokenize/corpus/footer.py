@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from dac_tokenize import files
 from dac_tokenize.corpus.record import FOOTER_PREFIX, SCHEMA_VERSION
 from dac_tokenize.errors import CorpusError
+from dac_tokenize.events import log_event
 
 _logger = logging.getLogger(__name__)
 _VERSIONED = ("dac-tokenize", "torch", "transformers")
@@ -117,13 +118,12 @@ def open_parquet(url: str) -> Iterator[Any]:
     """Open a Parquet file in any store, page checksums verified, as a `pyarrow` ParquetFile.
 
     Raises:
+        StoreError: the store does not answer.
         OSError: the file is missing or cannot be read.
         pyarrow.ArrowInvalid: it is no Parquet file, or is cut short.
     """
-    store, path = files.open_store(url)
-    store.invalidate_cache(path)
     with (
-        store.open(path, "rb") as raw,
+        files.open_file(url) as raw,
         pq.ParquetFile(raw, page_checksum_verification=True) as file,
     ):
         yield file
@@ -189,5 +189,5 @@ def read_footer(url: str) -> ShardFooter | None:
         return load_footer(url)
     except CorpusError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
-            _logger.warning("%s; it counts as not done", error)
+            log_event(_logger, logging.WARNING, "shard counts as not done", reason=str(error))
         return None

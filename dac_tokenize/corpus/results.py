@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from dac_tokenize.corpus.footer import ShardFooter, ShardStats
@@ -64,6 +65,7 @@ class ShardResult(ShardFigures):
         index: number of the shard.
         skipped: True where an earlier run had published it.
         checksum: SHA-256 of the file; None where the manifest knows it.
+        failed_by_error: failed inputs by the class of their error.
         read_seconds: wall time spent waiting for sound.
         encode_seconds: wall time of the codec.
         write_seconds: wall time of writing and publishing.
@@ -72,6 +74,7 @@ class ShardResult(ShardFigures):
     index: int
     skipped: bool
     checksum: str | None
+    failed_by_error: Mapping[str, int] = field(default_factory=dict)
     read_seconds: float = 0.0
     encode_seconds: float = 0.0
     write_seconds: float = 0.0
@@ -108,5 +111,6 @@ def shard_result(plan: Plan, footer: ShardFooter, file: ShardFile, *, skipped: b
         size_bytes=file.size_bytes,
         codes_bytes=file.codes_bytes,
         checksum=file.checksum,
+        failed_by_error=Counter(failure.error for failure in footer.failures),
         **asdict(footer.stats),
     )

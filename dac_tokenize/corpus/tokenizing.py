@@ -7,20 +7,22 @@ machines and as often as one likes, then `finish_corpus`. A shard whose file is 
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from dac_tokenize import files
+from dac_tokenize import events, files
 from dac_tokenize.corpus.footer import FailedInput, ShardFooter, ShardStats, read_footer
 from dac_tokenize.corpus.manifest import MANIFEST_NAME
 from dac_tokenize.corpus.plan import Plan, load_shard, planned_shard
 from dac_tokenize.corpus.record import Record, corpus_schema
 from dac_tokenize.corpus.results import ShardResult, shard_result
 from dac_tokenize.corpus.shard import ShardWriter, describe_shard
-from dac_tokenize.errors import ClipError, CorpusError
+from dac_tokenize.errors import ClipError, CorpusError, StoreError
+from dac_tokenize.events import log_event
 from dac_tokenize.prefetch import prefetch_waveforms
 from dac_tokenize.references import Reference
 from dac_tokenize.waveform import WaveformOpener
@@ -53,6 +55,13 @@ class ShardProgress:
 
 OnProgress = Callable[[ShardProgress], None]
 
+_logger = logging.getLogger(__name__)
+
+
+def corpus_folders(output: str) -> list[str]:
+    """Return the folders that a run writes to, where temporary files may be left."""
+    return [output, files.join(output, "data"), files.join(output, "_plan")]
+
 
 def published_shard(plan: Plan, index: int) -> ShardResult | None:
     """Return the result of a shard that an earlier run published, or None where it must be made.
@@ -78,6 +87,7 @@ def published_shard(plan: Plan, index: int) -> ShardResult | None:
     added = index >= plan.generations[-1].first_shard > 0
     known = not added and files.exists(files.join(plan.output, MANIFEST_NAME))
     file = describe_shard(url, with_checksum=not known)
+    log_event(_logger, logging.INFO, "shard skipped", shard=plan.shard_name(index))
     return shard_result(plan, footer, file, skipped=True)
 
 
@@ -88,6 +98,7 @@ def tokenize_shard(
     *,
     num_threads: int = NUM_THREADS,
     on_progress: OnProgress | None = None,
+    on_block: Callable[[], None] | None = None,
     anew: bool = False,
 ) -> ShardResult:
     """Encode one shard and publish its file, unless it is there already.
@@ -102,6 +113,7 @@ def tokenize_shard(
         tokenizer: the codec that the plan was made for.
         num_threads: threads that fetch and decode ahead.
         on_progress: called after every clip, or once for a shard that is skipped.
+        on_block: called for every block of sound that the codec takes, as a sign of life.
         anew: make the shard even where it is there; the new file takes the old one's place.
 
     Returns:
@@ -109,6 +121,7 @@ def tokenize_shard(
 
     Raises:
         CorpusMismatchError: `tokenizer` is not the codec of the plan.
+        StoreError: the store of the inputs or of the output does not answer.
         CorpusError: the plan is damaged, the file cannot be written, or memory ran out.
     """
     plan.check_request(replace(plan.request, codec=tokenizer.identity))
@@ -117,9 +130,12 @@ def tokenize_shard(
             progress = ShardProgress(index, result.clips, result.failed, result.seconds, True)
             on_progress(progress)
         return result
-    run = _ShardRun(plan, index, tokenizer, on_progress)
+    run = _ShardRun(plan, index, tokenizer, on_progress, on_block)
     try:
-        return run.encode(load_shard(plan, index), num_threads)
+        with events.context(shard=plan.shard_name(index)):
+            return run.encode(load_shard(plan, index), num_threads)
+    except StoreError as error:
+        raise StoreError(f"{plan.shard_name(index)} is not made: {error}") from error
     except (OSError, MemoryError) as error:
         raise CorpusError(_stopped(plan, index, error)) from error
 
@@ -133,6 +149,19 @@ def _stopped(plan: Plan, index: int, error: OSError | MemoryError) -> str:
     return f"{what}; what was published before stays readable, so {remedy}, and run again to go on"
 
 
+_LOGGED_FIGURES = (
+    "clips",
+    "failed",
+    "rows",
+    "num_frames",
+    "seconds",
+    "size_bytes",
+    "read_seconds",
+    "encode_seconds",
+    "write_seconds",
+)
+
+
 @dataclass(slots=True)
 class _ShardRun:
     """The making of one shard."""
@@ -141,6 +170,7 @@ class _ShardRun:
     index: int
     tokenizer: DacTokenizer
     on_progress: OnProgress | None
+    on_block: Callable[[], None] | None
     sent: list[tuple[int, Reference, Sequence[float | None] | None]] = field(default_factory=list)
     failures: list[tuple[int, FailedInput]] = field(default_factory=list)
     stats: ShardStats = field(default_factory=ShardStats)
@@ -148,6 +178,7 @@ class _ShardRun:
 
     def encode(self, references: list[Reference], num_threads: int) -> ShardResult:
         """Encode all references and publish the shard's file."""
+        log_event(_logger, logging.INFO, "shard started", clips=len(references))
         start = time.perf_counter()
         schema = corpus_schema(self.plan.request.codec, self.plan.metadata_schema)
         options = self.plan.request.waveform
@@ -168,7 +199,10 @@ class _ShardRun:
         read, write = self.clock["read"], self.clock["write"]
         encode = time.perf_counter() - start - read - write
         result = shard_result(self.plan, footer, file, skipped=False)
-        return replace(result, read_seconds=read, encode_seconds=encode, write_seconds=write)
+        result = replace(result, read_seconds=read, encode_seconds=encode, write_seconds=write)
+        figures = {name: round(getattr(result, name), 3) for name in _LOGGED_FIGURES}
+        log_event(_logger, logging.INFO, "shard published", **figures)
+        return result
 
     def _clips(self, waveforms: Iterable[tuple[Reference, Any]]) -> Iterator[Iterator[Any]]:
         """Yield the blocks of each clip that could be opened; note the others as failed."""
@@ -191,6 +225,8 @@ class _ShardRun:
                 block = next(blocks, None)
             if block is None:
                 return
+            if self.on_block is not None:
+                self.on_block()
             yield block
 
     def _take(
@@ -248,6 +284,8 @@ class _ShardRun:
             message=str(error),
         )
         self.failures.append((position, failure))
+        fields = {name: getattr(failure, name) for name in ("key", "uri", "stage", "error")}
+        log_event(_logger, logging.INFO, "clip failed", **fields, reason=failure.message)
         self._report(failed=1, seconds=0.0)
 
     def _report(self, failed: int, seconds: float) -> None:

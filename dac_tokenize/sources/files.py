@@ -1,5 +1,6 @@
 """Files, folders and globs, local or in any store that fsspec knows."""
 
+import contextlib
 import os
 import re
 from collections import Counter
@@ -9,6 +10,7 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from dac_tokenize.errors import PlanError
+from dac_tokenize.retries import describe, is_transient, with_retries
 from dac_tokenize.sources.records import Found
 from dac_tokenize.sources.suffixes import (
     AUDIO_SUFFIXES,
@@ -16,7 +18,7 @@ from dac_tokenize.sources.suffixes import (
     is_container,
     suffix_of,
 )
-from dac_tokenize.waveform.stores import FileSystems, is_transient, with_retries
+from dac_tokenize.waveform.stores import FileSystems
 
 HIDDEN = "(hidden)"
 NO_SUFFIX = "(no suffix)"
@@ -47,10 +49,10 @@ class FileLister:
             yield Found(name, uri, info.get("size"), filesystem, path)
             return
         if info is not None:
-            root, found = path.rstrip("/"), self._walk(filesystem, path.rstrip("/"), ())
+            root, found = path.rstrip("/"), self._walk(filesystem, path.rstrip("/"), uri, ())
             uri_root = uri
         elif MAGIC.intersection(path):
-            root, found = plain_folder(path), self._glob(filesystem, path)
+            root, found = plain_folder(path), self._glob(filesystem, path, uri)
             uri_root = plain_folder(uri)
         else:
             raise PlanError(f"there is no file or folder {uri}")
@@ -73,9 +75,10 @@ class FileLister:
             f"no audio files {'in' if is_folder else 'that match'} {uri}{left_out}{hint}"
         )
 
-    def _glob(self, filesystem: Any, path: str) -> Iterator[tuple[str, int | None]]:
+    def _glob(self, filesystem: Any, path: str, uri: str) -> Iterator[tuple[str, int | None]]:
         root = plain_folder(path)
-        found = with_retries(lambda: filesystem.glob(path, detail=True))
+        with _listing_errors(uri):
+            found = with_retries(lambda: filesystem.glob(path, detail=True), uri)
         for name, info in sorted(found.items()):
             if any(part.startswith(".") for part in name[len(root) :].split("/")):
                 self._skipped[HIDDEN] += 1
@@ -83,17 +86,17 @@ class FileLister:
                 yield name, info.get("size")
 
     def _walk(
-        self, filesystem: Any, folder: str, above: tuple[str, ...]
+        self, filesystem: Any, folder: str, uri: str, above: tuple[str, ...]
     ) -> Iterator[tuple[str, int | None]]:
         """Walks one folder at a time, so that memory holds one folder's names a level."""
         real = os.path.realpath(folder) if isinstance(filesystem, LocalFileSystem) else folder
         if real in above:  # a link that leads upwards
             return
-        for name, path, info in _sorted_entries(filesystem, folder):
+        for name, path, info in _sorted_entries(filesystem, folder, uri):
             if name.startswith("."):
                 self._skipped[HIDDEN] += 1
             elif _is_folder(info):
-                yield from self._walk(filesystem, path, (*above, real))
+                yield from self._walk(filesystem, path, uri, (*above, real))
             elif self._is_audio(name):
                 yield path, info.get("size")
 
@@ -105,14 +108,22 @@ class FileLister:
         return False
 
 
-def _sorted_entries(filesystem: Any, folder: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """Lists a folder so that a walk over it gives keys in the order of plain strings."""
+@contextlib.contextmanager
+def _listing_errors(folder: str) -> Iterator[None]:
     try:
-        infos = with_retries(lambda: filesystem.ls(folder, detail=True))
+        yield
     except PermissionError as error:
         raise PlanError(f"no permission to list the folder {folder}") from error
-    except OSError as error:
-        raise PlanError(f"the folder {folder} cannot be listed: {error}") from error
+    except Exception as error:
+        raise PlanError(f"the folder {folder} cannot be listed: {describe(error)}") from error
+
+
+def _sorted_entries(
+    filesystem: Any, folder: str, uri: str
+) -> list[tuple[str, str, dict[str, Any]]]:
+    """Lists a folder so that a walk over it gives keys in the order of plain strings."""
+    with _listing_errors(folder):
+        infos = with_retries(lambda: filesystem.ls(folder, detail=True), uri)
     entries = []
     for info in infos:
         path = str(info["name"]).rstrip("/")
@@ -128,7 +139,7 @@ def _is_folder(info: dict[str, Any]) -> bool:
 
 def _info(filesystem: Any, path: str, uri: str) -> dict[str, Any] | None:
     try:
-        return dict(with_retries(lambda: filesystem.info(path)))
+        return dict(with_retries(lambda: filesystem.info(path), uri))
     except FileNotFoundError as error:
         if is_transient(error):
             raise PlanError(f"cannot look at {uri}: {error.__cause__!r}") from error
@@ -136,7 +147,7 @@ def _info(filesystem: Any, path: str, uri: str) -> dict[str, Any] | None:
     except PermissionError as error:
         raise PlanError(f"no permission to look at {uri}") from error
     except Exception as error:
-        raise PlanError(f"cannot look at {uri}: {type(error).__name__}: {error}") from error
+        raise PlanError(f"cannot look at {uri}: {describe(error)}") from error
 
 
 def plain_folder(pattern: str) -> str:

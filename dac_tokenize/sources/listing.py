@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote_from_bytes
 
-from dac_tokenize.errors import DacTokenizeError, PlanError
+from dac_tokenize.errors import DacTokenizeError, PlanError, StoreError
 from dac_tokenize.locators import RawPath, dump_locator
 from dac_tokenize.references import Reference
 from dac_tokenize.sources.files import FileLister, expand_braces
@@ -17,7 +17,7 @@ from dac_tokenize.sources.suffixes import (
     is_container,
     plain_suffix_of,
 )
-from dac_tokenize.waveform.stores import as_uri
+from dac_tokenize.waveform.stores import as_uri, raise_if_away
 
 
 class Listing(Iterator[Reference]):
@@ -57,6 +57,8 @@ class Listing(Iterator[Reference]):
                 yield reference
             if not num_listed:
                 raise PlanError(f"{found.uri} holds no sound")
+        except StoreError:
+            raise
         except DacTokenizeError as error:
             if is_alone and not num_listed:
                 raise
@@ -86,6 +88,7 @@ class Listing(Iterator[Reference]):
         except PermissionError as error:
             raise PlanError(f"no permission to read {found.uri}") from error
         except Exception as error:
+            raise_if_away(found.uri, error)
             raise PlanError(
                 f"{found.uri} cannot be read: {type(error).__name__}: {error}"
             ) from error

@@ -11,8 +11,9 @@ from typing import Any
 from dac_tokenize.errors import ClipError, SourceError
 from dac_tokenize.locators import Fault, dump_locator
 from dac_tokenize.references import Reference
+from dac_tokenize.retries import with_retries
 from dac_tokenize.waveform.fetch import SpanFile
-from dac_tokenize.waveform.stores import is_url, with_retries
+from dac_tokenize.waveform.stores import is_url
 
 # the corpus's own columns: a metadata column of such a name is carried as source_<name>
 RESERVED_NAMES = frozenset(
@@ -41,7 +42,7 @@ class Found:
 
     def open(self, **options: Any) -> Any:
         """Opens it for reading bytes; what is read of a remote file is tried again."""
-        file = with_retries(lambda: self.filesystem.open(self.path, "rb", **options))
+        file = with_retries(lambda: self.filesystem.open(self.path, "rb", **options), self.uri)
         if self.size_bytes is None or not is_url(self.uri) or not file.seekable():
             return file
         return SpanFile(file, 0, self.size_bytes, self.uri)
@@ -56,7 +57,7 @@ class Found:
 
     def exists(self) -> bool:
         """Tells whether it is there."""
-        return bool(with_retries(lambda: self.filesystem.exists(self.path)))
+        return bool(with_retries(lambda: self.filesystem.exists(self.path), self.uri))
 
 
 def faulty(key: str, uri: str, error: ClipError | str) -> Reference:

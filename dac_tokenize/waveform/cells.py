@@ -7,7 +7,8 @@ from typing import Any
 
 from dac_tokenize.errors import AudioError, SourceError
 from dac_tokenize.locators import Cell
-from dac_tokenize.waveform.stores import FileSystems, as_uri, is_url, with_retries
+from dac_tokenize.retries import is_transient, with_retries
+from dac_tokenize.waveform.stores import FileSystems, as_uri, is_url
 
 KEPT_ROW_GROUPS = 2
 
@@ -54,7 +55,7 @@ class CellReader:
         if key not in self._kept:
             while len(self._kept) >= KEPT_ROW_GROUPS:
                 self._kept.popitem(last=False)
-            self._kept[key] = with_retries(lambda: self._load(uri, cell))
+            self._kept[key] = with_retries(lambda: self._load(uri, cell), uri)
         self._kept.move_to_end(key)
         return self._kept[key]
 
@@ -73,7 +74,7 @@ class CellReader:
             try:
                 table = pq.ParquetFile(file).read_row_group(cell.row_group, columns=[cell.column])
             except (pa.ArrowInvalid, OSError) as error:
-                if getattr(error, "errno", None) is not None:
+                if getattr(error, "errno", None) is not None or is_transient(error):
                     raise  # the store's, not the format's
                 raise SourceError(f"{uri} is damaged: {error}") from error
             return table.column(cell.column)

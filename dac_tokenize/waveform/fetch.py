@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 from dac_tokenize.errors import SourceError
 from dac_tokenize.locators import Cell, Fault, RawPath, Span, load_locator
 from dac_tokenize.references import Reference
+from dac_tokenize.retries import with_retries
 from dac_tokenize.waveform.cells import CellReader
 from dac_tokenize.waveform.stores import (
     FileSystems,
@@ -19,7 +20,6 @@ from dac_tokenize.waveform.stores import (
     is_http,
     is_url,
     source_errors,
-    with_retries,
 )
 
 WHOLE_OBJECT_BYTES = 8 * 2**20  # sounds up to this size are fetched in one request
@@ -90,7 +90,7 @@ class SpanFile(io.RawIOBase):
         left = max(0, self._size - self._position)
         wanted = left if num_bytes < 0 else min(num_bytes, left)
         with source_errors(self._name):
-            data = with_retries(lambda: self._read_at(self._start + self._position, wanted))
+            data = self._retried(wanted)
         if len(data) < wanted:
             raise SourceError(
                 f"{self._name} has changed while it was read: it ends at byte "
@@ -105,6 +105,10 @@ class SpanFile(io.RawIOBase):
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+    def _retried(self, num_bytes: int) -> bytes:
+        position = self._start + self._position
+        return with_retries(lambda: self._read_at(position, num_bytes), self._name)
 
     def _read_at(self, position: int, num_bytes: int) -> bytes:
         self._file.seek(position)
@@ -164,7 +168,7 @@ class SourceOpener:
     def _open_span(self, uri: str, span: Span, size_bytes: int) -> SourceFile:
         if is_url(uri):
             filesystem, path, info = self._look(uri)
-            archive = SourceFile(_open_ranged(filesystem, path), info.get("size") or 0, uri)
+            archive = SourceFile(_open_ranged(filesystem, path, uri), info.get("size") or 0, uri)
         else:
             archive = open_local(uri)
         _check_size(archive, span.object_bytes)
@@ -186,15 +190,15 @@ class SourceOpener:
         filesystem, path, info = self._look(uri)
         size = info.get("size")
         if size is not None and size <= WHOLE_OBJECT_BYTES:
-            data = with_retries(lambda: filesystem.cat_file(path))
+            data = with_retries(lambda: filesystem.cat_file(path), uri)
             return SourceFile(io.BytesIO(data), len(data), uri)
         if size is None or (is_http(uri) and not info.get("partial")):  # it gives no ranges
             return _spool(lambda: filesystem.open(path, "rb", block_size=0), uri)
-        return _whole_if_better(_open_ranged(filesystem, path), 0, size, uri)
+        return _whole_if_better(_open_ranged(filesystem, path, uri), 0, size, uri)
 
     def _look(self, uri: str) -> tuple[Any, str, dict[str, Any]]:
         filesystem, path = self.filesystems.resolve(uri)
-        info = with_retries(lambda: filesystem.info(path))
+        info = with_retries(lambda: filesystem.info(path), uri)
         if info.get("type") == "directory":
             raise IsADirectoryError(uri)
         return filesystem, path, info
@@ -216,10 +220,9 @@ def open_local(path: str) -> SourceFile:
     return SourceFile(cast(BinaryIO, file), os.fstat(file.fileno()).st_size, path, is_local=True)
 
 
-def _open_ranged(filesystem: Any, path: str) -> Any:
-    return with_retries(
-        lambda: filesystem.open(path, "rb", block_size=RANGE_BLOCK_BYTES, cache_type="readahead")
-    )
+def _open_ranged(filesystem: Any, path: str, uri: str) -> Any:
+    options = {"block_size": RANGE_BLOCK_BYTES, "cache_type": "readahead"}
+    return with_retries(lambda: filesystem.open(path, "rb", **options), uri)
 
 
 def _whole_if_better(file: Any, start: int, size_bytes: int, name: str) -> SourceFile:
@@ -245,7 +248,7 @@ def _spool(open_file: Callable[[], Any], name: str) -> SourceFile:
             while chunk := file.read(RANGE_BLOCK_BYTES):
                 spool.write(chunk)
 
-    with_retries(copy)
+    with_retries(copy, name)
     size = spool.tell()
     spool.truncate()
     spool.seek(0)

@@ -1,27 +1,22 @@
 """Stores: uris, fsspec file systems, and what their errors mean."""
 
 import contextlib
-import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
-import tenacity
+from dac_tokenize.errors import ClipError, SourceError, StoreError
+from dac_tokenize.retries import (
+    ATTEMPTS,
+    describe,
+    is_away,
+    is_shared_store,
+    is_transient,
+    root_error,
+)
 
-from dac_tokenize.errors import ClipError, SourceError
-
-ATTEMPTS = 5
-WAIT = tenacity.wait_random_exponential(multiplier=0.4, max=8.0)
 STALL_SECONDS = 60.0  # an http server that sends nothing for so long has failed
-
-TRANSIENT_STATUS = frozenset((408, 425, 429))
-TRANSIENT_ERRNO = frozenset((errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT))
-UNREACHABLE_ERRNO = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN))
-PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-NETWORK_LIBRARIES = ("aiohttp", "aiobotocore", "botocore", "requests", "urllib3", "httpx", "gcsfs")
-
-T = TypeVar("T")
 
 
 def is_url(uri: str) -> bool:
@@ -85,53 +80,29 @@ def _http_options(uri: str) -> dict[str, Any]:
     return {"client_kwargs": {"timeout": timeout}}
 
 
-def is_transient(error: BaseException) -> bool:
-    """Tells errors that may pass, of the network and of servers, from those that stay."""
-    error = _root(error)
-    if isinstance(error, (*PERMANENT, ClipError)):
-        return False
-    status = getattr(error, "status", None)
-    if isinstance(status, int):
-        return status in TRANSIENT_STATUS or status >= 500
-    if isinstance(error, TimeoutError | ConnectionError | EOFError):
-        return True
-    if isinstance(error, OSError) and error.errno in TRANSIENT_ERRNO | UNREACHABLE_ERRNO:
-        return True
-    return type(error).__module__.split(".")[0] in NETWORK_LIBRARIES
-
-
-def _root(error: BaseException) -> BaseException:
-    """Gives the error behind a "not found", which fsspec says of whatever http server fails."""
-    cause = error.__cause__
-    if isinstance(error, FileNotFoundError) and cause is not None:
-        from_http = type(cause).__module__.startswith("aiohttp")
-        if from_http or isinstance(cause, TimeoutError | ConnectionError):
-            return cause
-    return error
-
-
-def with_retries(function: Callable[[], T]) -> T:
-    """Calls a function, and again, with growing pauses, while its errors are transient."""
-    for attempt in tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(ATTEMPTS),
-        wait=WAIT,
-        retry=tenacity.retry_if_exception(is_transient),
-        reraise=True,
-    ):
-        with attempt:
-            return function()
-    raise AssertionError("unreachable")
-
-
 @contextlib.contextmanager
 def source_errors(uri: str) -> Iterator[None]:
-    """Turns whatever a file system raises into a `SourceError` that says what happened."""
+    """Turns whatever a file system raises into a `SourceError` that says what happened.
+
+    Raises:
+        SourceError: the sound cannot be read.
+        StoreError: the store as a whole does not answer, which says nothing about the sound.
+    """
     try:
         yield
-    except ClipError:
+    except (ClipError, StoreError):
         raise
     except Exception as error:
-        raise SourceError(_what_happened(uri, _root(error))) from error
+        raise_if_away(uri, error)
+        raise SourceError(_what_happened(uri, root_error(error))) from error
+
+
+def raise_if_away(uri: str, error: Exception) -> None:
+    """Raises a `StoreError` for errors that are not about one sound but about a shared store."""
+    if is_shared_store(uri) and is_away(error):
+        raise StoreError(
+            f"the store of {uri} does not answer: {describe(error)}; run again when it does"
+        ) from error
 
 
 def _what_happened(uri: str, error: BaseException) -> str:
@@ -142,6 +113,6 @@ def _what_happened(uri: str, error: BaseException) -> str:
         return f"no permission to read {uri}"
     if isinstance(error, IsADirectoryError):
         return f"{uri} is a folder; expected a file"
-    tries = f" {ATTEMPTS} times" if is_transient(error) else ""
-    what = f"{type(error).__name__}: {error}".rstrip(": ")
-    return f"reading {uri} failed{tries}: {what}"
+    is_repeated = is_transient(error) and not is_shared_store(uri)
+    tries = f" {ATTEMPTS} times" if is_repeated else ""
+    return f"reading {uri} failed{tries}: {describe(error)}"

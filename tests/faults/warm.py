@@ -1,6 +1,7 @@
 """Runs of the command line forked from one process that has imported everything.
 
-Reads one JSON list a line from stdin: NAME=VALUE for the environment, arguments. Forks a run of
+Reads one JSON list a line from stdin: NAME=VALUE for the environment (PATIENCE_SECONDS is how long
+a store that does not answer is given), arguments. Forks a run of
 `dac-tokenize` with them and prints its process number; prints number and exit status when it has
 ended. So a run starts within milliseconds, and is a process of its own that can be killed.
 """
@@ -8,6 +9,7 @@ ended. So a run starts within milliseconds, and is a process of its own that can
 import contextlib
 import gc
 import json
+import logging
 import os
 import select
 import sys
@@ -20,6 +22,7 @@ import dac_tokenize.beam
 import dac_tokenize.cli.running
 import dac_tokenize.sources
 import dac_tokenize.tokenizer  # noqa: F401
+from dac_tokenize import retries
 from dac_tokenize.cli import main
 from dac_tokenize.cli.options import build_parser
 
@@ -36,6 +39,8 @@ def run(arguments) -> None:
     while "=" in arguments[0]:
         name, _, value = arguments.pop(0).partition("=")
         os.environ[name] = value
+    retries.PATIENCE_SECONDS = float(os.environ.get("PATIENCE_SECONDS", retries.PATIENCE_SECONDS))
+    logging.getLogger().handlers.clear()  # what a library logged on import made one
     status = 99
     try:
         status = main(arguments)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tenacity
 
-from dac_tokenize.errors import ClipError, PlanError, SourceError
+from dac_tokenize import retries
+from dac_tokenize.errors import ClipError, PlanError, SourceError, StoreError
 from dac_tokenize.prefetch import prefetch_waveforms
 from dac_tokenize.references import Reference
 from dac_tokenize.sources import list_references
@@ -25,7 +26,7 @@ FORMATS = ["WAV", "FLAC", "OGG", "MP3"]
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(stores, "WAIT", tenacity.wait_none())
+    monkeypatch.setattr(retries, "WAIT", tenacity.wait_none())
 
 
 @pytest.fixture(params=["small", "large"])
@@ -255,7 +256,7 @@ def test_an_object_that_shrinks_while_it_is_read(monkeypatch):
     ],
 )
 def test_which_errors_pass(error, passes):
-    assert stores.is_transient(error) == passes
+    assert retries.is_transient(error) == passes
 
 
 def test_retries_stop_with_the_last_error():
@@ -266,8 +267,30 @@ def test_retries_stop_with_the_last_error():
         raise TimeoutError(len(calls))
 
     with pytest.raises(TimeoutError, match="5"):
-        stores.with_retries(fail)
+        retries.with_retries(fail, "a.wav")
     assert len(calls) == 5
+
+
+def test_a_shared_store_is_given_time_and_not_attempts(monkeypatch):
+    monkeypatch.setattr(retries, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(retries, "WAIT", tenacity.wait_fixed(0.01))
+    calls = []
+
+    def fail():
+        calls.append(time.monotonic())
+        raise ConnectionRefusedError
+
+    expected = r"the store of s3://b/a\.wav does not answer: ConnectionRefusedError; run again"
+    with pytest.raises(StoreError, match=expected), stores.source_errors("s3://b/a.wav"):
+        retries.with_retries(fail, "s3://b/a.wav")
+    assert len(calls) > 5
+    assert 0.15 < calls[-1] - calls[0] < 2
+
+
+def test_one_sound_of_a_shared_store_may_be_bad():
+    for error in (FileNotFoundError(), PermissionError(), OSError(errno.EREMOTEIO, "internal")):
+        with pytest.raises(SourceError), stores.source_errors("s3://b/a.wav"):
+            raise error
 
 
 def test_threads_share_a_file_system():
