@@ -32,6 +32,7 @@ from dac_tokenize import progress
 from dac_tokenize.audit.transform import AuditCodes
 from dac_tokenize.corpus import (
     Plan,
+    ShardProgress,
     ShardResult,
     finish_corpus,
     load_plan,
@@ -44,6 +45,7 @@ from dac_tokenize.corpus.tokenizing import NUM_THREADS
 from dac_tokenize.errors import ClipError, CorpusError, UsageError
 from dac_tokenize.process import CodecOptions, tokenizer_for
 from dac_tokenize.references import Reference
+from dac_tokenize.watchdog import Watchdog
 from dac_tokenize.waveform import WaveformOpener, WaveformOptions, audio_to_waveform
 
 __all__ = [
@@ -79,6 +81,9 @@ class TokenizeCorpus(beam.PTransform):
         output: path or URL of the output folder, which all workers can write.
         codec: how each worker loads the codec that the plan was made for; None: the shipped one.
         num_threads: threads of each worker that fetch and decode sound ahead of the codec.
+        stall_timeout_seconds: a worker process that finishes nothing for so long ends itself, for
+            the engine to start another; only for engines whose workers are processes of their
+            own. None: never.
 
     Returns:
         A PCollection of one element, a dict with the manifest's figures: `plan_fingerprint`,
@@ -90,12 +95,15 @@ class TokenizeCorpus(beam.PTransform):
     """
 
     def __init__(
-        self, output: str, codec: CodecOptions | None = None, num_threads: int = NUM_THREADS
+        self,
+        output: str,
+        codec: CodecOptions | None = None,
+        num_threads: int = NUM_THREADS,
+        stall_timeout_seconds: float | None = None,
     ) -> None:
         super().__init__()
         self._output = output
-        self._codec = codec
-        self._num_threads = num_threads
+        self._shards = TokenizeShards(output, codec, num_threads, stall_timeout_seconds)
 
     def expand(self, root: PBegin) -> PCollection[dict[str, Any]]:
         """Build the transform."""
@@ -104,7 +112,7 @@ class TokenizeCorpus(beam.PTransform):
             | "Output" >> beam.Create([self._output])
             | "ListShards" >> beam.FlatMap(_shard_indices).with_output_types(int)
             | "SpreadShards" >> beam.Reshuffle()
-            | TokenizeShards(self._output, self._codec, self._num_threads)
+            | self._shards
             | FinishCorpus(self._output)
         )
 
@@ -115,24 +123,31 @@ class TokenizeShards(beam.PTransform):
     Takes numbers of shards, any of them any number of times. Idempotent: a shard that is published
     is not made again.
 
-    Counters (namespace `TokenizeShards`): `shards`, `shards_skipped`, `clips`, `clips_failed`,
-    `audio_ms`, `num_frames`; distributions: `read_ms`, `encode_ms`, `write_ms` of a shard. Shards
-    skipped count in `shards_skipped` only.
+    Counters (namespace `TokenizeShards`): `shards`, `shards_skipped`, `clips`, `clips_failed`, of
+    these `clips_failed_SourceError` and so on by class, `audio_ms`, `num_frames`; distributions:
+    `read_ms` (waiting for sound), `encode_ms`, `write_ms` of a shard. Shards skipped count in
+    `shards_skipped` only, so that the counters of a run and of those that went on add up.
 
     Args:
         output: path or URL of the output folder.
         codec: how each worker loads the codec; None: the shipped one.
         num_threads: threads that fetch and decode ahead.
+        stall_timeout_seconds: as for `TokenizeCorpus`.
 
     Returns:
         A PCollection of `dac_tokenize.corpus.ShardResult`.
     """
 
     def __init__(
-        self, output: str, codec: CodecOptions | None = None, num_threads: int = NUM_THREADS
+        self,
+        output: str,
+        codec: CodecOptions | None = None,
+        num_threads: int = NUM_THREADS,
+        stall_timeout_seconds: float | None = None,
     ) -> None:
         super().__init__()
-        self._do = _TokenizeShard(output, codec or CodecOptions(), num_threads)
+        codec = codec or CodecOptions()
+        self._do = _TokenizeShard(output, codec, num_threads, stall_timeout_seconds)
 
     def expand(self, shards: PCollection[int]) -> PCollection[ShardResult]:
         """Build the transform."""
@@ -271,10 +286,17 @@ def _saved_plan(output: str) -> Plan:
 class _TokenizeShard(beam.DoFn):
     """Shard numbers to `ShardResult`s."""
 
-    def __init__(self, output: str, codec: CodecOptions, num_threads: int) -> None:
+    def __init__(
+        self,
+        output: str,
+        codec: CodecOptions,
+        num_threads: int,
+        stall_timeout_seconds: float | None,
+    ) -> None:
         self._output = output
         self._codec = codec
         self._num_threads = num_threads
+        self._stall_timeout_seconds = stall_timeout_seconds
         counters = ("shards", "shards_skipped", "clips", "clips_failed", "audio_ms", "num_frames")
         self._counters = {name: Metrics.counter("TokenizeShards", name) for name in counters}
         self._stages = {
@@ -289,18 +311,31 @@ class _TokenizeShard(beam.DoFn):
         # Asked before the codec is loaded, which a run with nothing left to do then never is.
         result = published_shard(self._plan, index)
         if result is None:
-            result = tokenize_shard(
-                self._plan,
-                index,
-                tokenizer_for(self._codec),
-                num_threads=self._num_threads,
-                on_progress=progress.report_clips,
-            )
+            result = self._make(index)
         else:
             progress.report_skipped(result)
         # Counted here and not in a thread: Beam loses what other threads count.
         self._count(result)
         yield result
+
+    def _make(self, index: int) -> ShardResult:
+        name = self._plan.shard_name(index)
+        with Watchdog(self._stall_timeout_seconds, shard=name) as watchdog:
+
+            def on_progress(done: ShardProgress) -> None:
+                watchdog.beat()
+                progress.report_clips(done)
+
+            tokenizer = tokenizer_for(self._codec)
+            watchdog.beat()
+            return tokenize_shard(
+                self._plan,
+                index,
+                tokenizer,
+                num_threads=self._num_threads,
+                on_progress=on_progress,
+                on_block=watchdog.beat,
+            )
 
     def _count(self, result: ShardResult) -> None:
         if result.skipped:
@@ -309,6 +344,8 @@ class _TokenizeShard(beam.DoFn):
         self._counters["shards"].inc()
         self._counters["clips"].inc(result.clips)
         self._counters["clips_failed"].inc(result.failed)
+        for error, count in result.failed_by_error.items():
+            Metrics.counter("TokenizeShards", f"clips_failed_{error}").inc(count)
         self._counters["audio_ms"].inc(round(result.seconds * 1000))
         self._counters["num_frames"].inc(result.num_frames)
         for name, distribution in self._stages.items():

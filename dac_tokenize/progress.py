@@ -11,6 +11,7 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -87,18 +88,26 @@ class ProgressDisplay:
         in_process: whether the shards are made in this process; if not, published shards are
             looked for in the output folder.
         stream: where to write, stderr unless given; a bar if it is a terminal, lines if not.
+        say: called with each line and its figures instead.
     """
 
-    def __init__(self, plan: Plan, in_process: bool = True, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        in_process: bool = True,
+        stream: TextIO | None = None,
+        say: Callable[[str, Tally], None] | None = None,
+    ) -> None:
         self._plan = plan
         self._stream = sys.stderr if stream is None else stream
+        self._say = say or self._print
         self._source = _CountedHere() if in_process else _PublishedShards(plan)
         self._stop = threading.Event()
         self._bar: tqdm[Any] | None = None
 
     def __enter__(self) -> Self:
         self._start = time.monotonic()
-        if self._stream.isatty():
+        if self._say == self._print and self._stream.isatty():
             self._bar = tqdm(
                 total=1.0,
                 file=self._stream,
@@ -135,10 +144,13 @@ class ProgressDisplay:
     def _show(self, tally: Tally, ended: bool = False) -> None:
         text = describe(tally, self._plan, time.monotonic() - self._start)
         if self._bar is None:
-            print(f"dac-tokenize: {text}", file=self._stream, flush=True)
+            self._say(text, tally)
             return
         self._bar.n = 1.0 if ended else done_share(tally, self._plan)
         self._bar.set_description_str(text)
+
+    def _print(self, text: str, _: Tally) -> None:
+        print(f"dac-tokenize: {text}", file=self._stream, flush=True)
 
 
 class _CountedHere:

@@ -2,9 +2,9 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,14 @@ from dac_tokenize.cli.arguments import (
     check_num_threads,
 )
 from dac_tokenize.cli.options import finite
+from dac_tokenize.cli.quiet import is_json, say
 from dac_tokenize.errors import DacTokenizeError, UsageError
 
 if TYPE_CHECKING:
     from dac_tokenize.codec.checkpoint import CodecIdentity
     from dac_tokenize.corpus import Appended, Plan
     from dac_tokenize.process import CodecOptions
+    from dac_tokenize.progress import Tally
 
 HELP = "encode audio into a corpus of codes"
 DESCRIPTION = (
@@ -86,6 +88,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="add what the finished corpus in OUT does not have yet, in shards of its own",
     )
     add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="make shards in N processes on this machine, one for each GPU where there are any "
+        "(default: in this process)",
+    )
+    add(
+        "--stall-timeout-seconds",
+        type=finite,
+        metavar="S",
+        help="a worker process that finishes nothing for so long is killed, and another one makes "
+        "its shard (default: 600 with --workers, never elsewhere)",
+    )
+    add(
+        "--log-format",
+        choices=["text", "json"],
+        default="text",
+        help="lines for people on stderr, or JSON objects that tell of every shard and failed clip "
+        "(default: text)",
+    )
+    add(
         "--allow-failures",
         action="store_true",
         help="exit with 0, not 3, when some inputs failed",
@@ -95,15 +118,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Encode, print a summary, return the exit status."""
     from dac_tokenize.cli import EXIT_SOME_INPUTS_FAILED
-    from dac_tokenize.cli.runners import runner_of
-    from dac_tokenize.cli.running import run_pipeline
     from dac_tokenize.cli.stopping import Stopped, leave_process
     from dac_tokenize.corpus.manifest import unfinished
     from dac_tokenize.progress import ProgressDisplay
 
     _check(options)
     codec = _codec_options(options)
-    in_process = runner_of(options.beam_options).is_in_process
+    in_process = options.workers is None and _is_in_process(options)
     identity = _identity(codec, in_process)
     if identity.revision is not None and not in_process:
         codec = replace(codec, revision=identity.revision)  # all workers load the same commit
@@ -111,12 +132,49 @@ def run(options: argparse.Namespace) -> int:
     if plan is None:
         return 0
     try:
-        with ProgressDisplay(unfinished(plan), in_process):
-            run_pipeline(plan.output, codec, options.num_threads, options.beam_options)
+        is_counted_here = in_process or options.workers is not None
+        say_progress = _say_progress if is_json() else None
+        with ProgressDisplay(unfinished(plan), is_counted_here, say=say_progress):
+            _make(options, plan, codec)
     except Stopped as stopped:
         leave_process(Stopped(stopped.signal_number, _done_so_far(plan)), plan.output)
     failed = _summarise(plan.output)
     return EXIT_SOME_INPUTS_FAILED if failed and not options.allow_failures else 0
+
+
+def _is_in_process(options: argparse.Namespace) -> bool:
+    from dac_tokenize.cli.runners import runner_of
+
+    return runner_of(options.beam_options).is_in_process
+
+
+def _make(options: argparse.Namespace, plan: "Plan", codec: "CodecOptions") -> None:
+    """Make all shards that are missing, and finish the corpus."""
+    if options.workers is None:
+        from dac_tokenize.cli.running import run_pipeline
+
+        stall_timeout = options.stall_timeout_seconds
+        run_pipeline(plan.output, codec, options.num_threads, options.beam_options, stall_timeout)
+        return
+    from dac_tokenize.corpus import finish_corpus
+    from dac_tokenize.progress import report_clips
+    from dac_tokenize.workers import tokenize_shards
+    from dac_tokenize.workers.running import STALL_TIMEOUT_SECONDS
+
+    results = tokenize_shards(
+        plan,
+        codec,
+        num_workers=options.workers,
+        num_threads=options.num_threads,
+        stall_timeout_seconds=options.stall_timeout_seconds or STALL_TIMEOUT_SECONDS,
+        on_progress=report_clips,
+    )
+    with closing(results):  # which ends the workers
+        finish_corpus(plan, plan.output, results)
+
+
+def _say_progress(text: str, tally: "Tally") -> None:
+    say(text, event="progress", **asdict(tally))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -127,6 +185,7 @@ def _check(options: argparse.Namespace) -> None:
     if not options.shard_seconds > 0:
         raise UsageError(f"--shard-seconds is {options.shard_seconds:g}; expected more than 0")
     check_num_threads(options)
+    _check_workers(options)
     if "" in options.inputs:
         raise UsageError("an INPUT is empty; expected a file, folder or glob")
     try:
@@ -135,6 +194,27 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--output {options.output} cannot be used: {error}") from error
     if path is not None and path.exists() and not path.is_dir():
         raise UsageError(f"--output {options.output} is a file; expected a folder, or none yet")
+
+
+def _check_workers(options: argparse.Namespace) -> None:
+    if options.stall_timeout_seconds is not None and not options.stall_timeout_seconds > 0:
+        raise UsageError(
+            f"--stall-timeout-seconds is {options.stall_timeout_seconds:g}; expected more than 0"
+        )
+    if options.workers is None:
+        if options.stall_timeout_seconds is not None and _is_in_process(options):
+            raise UsageError(
+                "--stall-timeout-seconds needs --workers or an engine with workers of its own: "
+                "this process cannot replace itself; --workers 1 makes shards in one other process"
+            )
+        return
+    if options.workers < 1:
+        raise UsageError(f"--workers is {options.workers}; expected 1 or more")
+    if options.beam_options:
+        raise UsageError(
+            "--workers starts processes on this machine without Beam, and "
+            f"{options.beam_options[0]} is an option of Beam's; give one or the other"
+        )
 
 
 def _codec_options(options: argparse.Namespace) -> "CodecOptions":
@@ -207,10 +287,8 @@ def _say_appended(appended: "Appended") -> "Plan | None":
 def _say_skipped(skipped: Mapping[str, int]) -> None:
     if skipped:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
-        print(
-            f"dac-tokenize: left out {sum(skipped.values()):,} files that are not audio by their "
-            f"suffix ({kinds})",
-            file=sys.stderr,
+        say(
+            f"left out {sum(skipped.values()):,} files that are not audio by their suffix ({kinds})"
         )
 
 
@@ -238,6 +316,8 @@ def _summarise(output: str) -> int:
         f"{info.hours:.2f} h, {info.num_tokens:,} tokens at {info.bits_per_token:.2f} bits, "
         f"{info.num_shards:,} shards"
     )
+    if is_json():
+        say("run finished", event="run finished", **asdict(info))
     if info.failed:
         print(f"{info.failed:,} failed, listed in {output}/_failed.parquet:")
         for failed in read_failed(output)[:_FAILED_SHOWN]:

@@ -27,10 +27,15 @@ from dac_tokenize.process import CodecOptions
 
 
 def run_pipeline(
-    output: str, codec: CodecOptions, num_threads: int, beam_options: Sequence[str]
+    output: str,
+    codec: CodecOptions,
+    num_threads: int,
+    beam_options: Sequence[str],
+    stall_timeout_seconds: float | None = None,
 ) -> None:
     """Make the corpus that is planned in `output`, as `run_transform` runs it."""
-    run_transform(TokenizeCorpus(output, codec, num_threads), beam_options)
+    transform = TokenizeCorpus(output, codec, num_threads, stall_timeout_seconds)
+    run_transform(transform, beam_options)
 
 
 def run_transform(transform: "beam.PTransform[Any, Any]", beam_options: Sequence[str]) -> None:

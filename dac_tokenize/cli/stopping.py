@@ -5,10 +5,10 @@ cannot be interrupted; a process that runs a pipeline is therefore left without 
 """
 
 import contextlib
+import logging
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from dac_tokenize import files
+from dac_tokenize.cli.quiet import say
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SECONDS_TO_DIE = 5.0
@@ -58,29 +59,20 @@ def leave_process(stopped: Stopped, output: str) -> NoReturn:
         stopped: what it says goes to stderr.
         output: path or URL of the output folder.
     """
+    from dac_tokenize.corpus.tokenizing import corpus_folders
+
     threading.excepthook = _ignore  # Beam's threads will miss their workers
     _kill(_descendants(os.getpid()))
-    folders = [output, files.join(output, "data"), files.join(output, "_plan")]
+    folders = corpus_folders(output)
     files.sweep(*folders)
-    _remove_own(folders)
-    print(f"dac-tokenize: {stopped}", file=sys.stderr, flush=True)
+    files.sweep_own(*folders)
+    say(stopped, logging.WARNING)
     sys.stdout.flush()
     os._exit(stopped.exit_status)
 
 
 def _ignore(_: threading.ExceptHookArgs) -> None:
     pass
-
-
-def _remove_own(urls: list[str]) -> None:
-    """Remove this process's temporary files, which `files.sweep` leaves alone."""
-    name = files.temporary_path(files.join(tempfile.gettempdir(), "x")).name
-    mark = name[name.index(".tmp-") :].rpartition("-")[0] + "-"
-    folders = [files.local_path(url) for url in urls] + [Path(tempfile.gettempdir())]
-    for folder in folders:
-        for path in folder.glob(f".*{mark}*") if folder is not None else ():
-            with contextlib.suppress(OSError):
-                path.unlink()
 
 
 def _descendants(process: int) -> list[int]:

@@ -177,12 +177,19 @@ class TestMistakes:
     def test_no_such_device(self, encode):
         self.check(encode("--device=cuda:99"), 2, "device is 'cuda:99'")
 
+    def test_workers_and_beam(self, encode):
+        result = encode("--workers=2", "--runner=FnApiRunner")
+        self.check(result, 2, "--runner=FnApiRunner is an option of Beam's; give one or the other")
+
     @pytest.mark.parametrize(
         ("option", "sentence"),
         [
             ("--shard-seconds=0", "--shard-seconds is 0; expected more than 0"),
             ("--max-clip-seconds=-1", "max_clip_seconds must be above 0"),
             ("--num-threads=0", "--num-threads is 0"),
+            ("--workers=0", "--workers is 0; expected 1 or more"),
+            ("--stall-timeout-seconds=0", "--stall-timeout-seconds is 0; expected more than 0"),
+            ("--stall-timeout-seconds=9", "--stall-timeout-seconds needs --workers"),
             ("--shard-second=5", "the nearest is --shard-seconds"),
         ],
     )

@@ -18,7 +18,7 @@ import soundfile
 from tests.codec.models import random_clip
 
 RATE = 1_000
-PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+PROCESSES = ["--workers=2"]
 
 
 @pytest.fixture

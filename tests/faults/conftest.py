@@ -133,15 +133,18 @@ def arguments(sounds, codec_folder):  # noqa: F811
 
 @pytest.fixture(scope="session")
 def whole(runs, arguments, tmp_path_factory):
-    """Every file of the corpus by a run that nothing disturbs, and its seconds."""
+    """Of an undisturbed run: every file, its seconds, and after how many each shard came."""
     output = tmp_path_factory.mktemp("faults") / "whole"
     assert runs.start(arguments(output)).wait() == 0
     files = tree(output)
+    start = time.time()
     again = runs.start(arguments(output.with_name("again")))
     assert again.wait() == 0
+    shards = output.with_name("again").glob("data/*.parquet")
+    came = sorted(path.stat().st_mtime - start for path in shards)
     assert tree(output.with_name("again")) == files
     assert sum(name.startswith("data/") for name in files) >= 20
-    return files, again.seconds
+    return files, again.seconds, came
 
 
 @pytest.fixture

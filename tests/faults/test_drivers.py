@@ -1,5 +1,6 @@
 """Drivers killed, and several at once: real processes, real signals."""
 
+import bisect
 import random
 import time
 
@@ -16,21 +17,39 @@ def left_over(output) -> int:
     return sum(".tmp-" in path.name for path in output.rglob("*")) if output.exists() else 0
 
 
+def wait_until(run, output, shards, seconds) -> None:
+    """Wait until a run has published some shards, and then a while, unless it ends."""
+    while run.status is None and published(output) < shards:
+        time.sleep(0.001)
+    if run.status is None:
+        time.sleep(seconds)
+
+
 def test_killed_at_any_moment(runs, arguments, whole, check, report, tmp_path):
-    """kill -9 at 20 random moments of a run, each time followed by one more run."""
-    moments = random.Random(20)
+    """kill -9 at 20 random moments of a run, each time followed by one more run.
+
+    Moments are drawn over a run that was measured, one in four from all of it, the others from
+    between its first and its last shard. As runs differ in speed, each is given as the last shard
+    that was published by then, and the time since.
+    """
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    _, duration, came = whole
     shards, left, seconds = [], [], []
-    duration, late = whole[1], 0
+    trial = 0
     while len(shards) < KILLS:
-        trial = len(shards)
-        output = tmp_path / f"out{trial}-{late}"
+        trial += 1
+        output = tmp_path / f"out{trial}"
+        moment = (
+            moments.uniform(0, duration) if trial % 4 == 0 else moments.uniform(came[0], came[-1])
+        )
+        before = bisect.bisect(came, moment)
         run = runs.start(arguments(output))
-        # Never the same moment twice, from the first millisecond to the end.
-        time.sleep(duration * (trial + moments.random()) / KILLS)
+        wait_until(run, output, before, moment - ([0.0, *came])[before])
         if run.status is None:
             run.kill()
         if run.wait() == 0:  # it was quicker than the one that was timed: that is no kill
-            duration, late = duration * 0.8, late + 1
             continue
         assert run.status == -9
         shards.append(published(output))
@@ -39,13 +58,15 @@ def test_killed_at_any_moment(runs, arguments, whole, check, report, tmp_path):
         assert again.wait() == 0
         seconds.append(again.seconds)
         check(output)
-    total = sum(name.startswith("data/") for name in whole[0])
-    assert len(set(shards)) > 3, shards
+    total = len(came)
+    among = sum(0 < count < total for count in shards)
+    assert among >= KILLS // 2, (seed, shards)
     report(
-        f"driver killed by SIGKILL at {KILLS} moments: {KILLS} of {KILLS} corpora identical after "
-        f"one more run of {min(seconds):.1f} to {max(seconds):.1f} s; shards published when it "
-        f"died: {', '.join(map(str, shards))} of {total}; temporary files it left: {sum(left)}, "
-        "all swept"
+        f"driver killed by SIGKILL at {KILLS} random moments (seed {seed}): {KILLS} of {KILLS} "
+        f"corpora identical after one more run of {min(seconds):.1f} to {max(seconds):.1f} s; "
+        f"{shards.count(0)} before the first shard, {among} among shards, {shards.count(total)} "
+        f"after the last; shards published: {', '.join(map(str, sorted(shards)))} of {total}; "
+        f"temporary files left: {sum(left)}, all swept"
     )
 
 
