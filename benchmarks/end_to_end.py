@@ -103,7 +103,7 @@ def speeds(best: dict[str, Report]) -> dict[str, dict[str, Any]]:
             "hours_per_hour": audio / steady,
             "share_of_engine_only": steady_seconds(engine) / steady,
             "codec_busy": report["codec_seconds"] / steady,
-            "cpu_seconds_per_audio_hour": report["cpu_seconds"] / audio * 3600,
+            "cpu_seconds_per_audio_hour": report["work_cpu_seconds"] / audio * 3600,
             "start_up_seconds": report["work_starts_at"] + report["warm_up_seconds"],
             "finish_seconds": report["wall_seconds"] - report["work_ends_at"],
             "hours_per_hour_with_start_up": audio / report["wall_seconds"],

@@ -107,6 +107,7 @@ def run(point: Point, model: str, folder: Path) -> Report:
         "shards": report["shards"],
         "seconds": seconds,
         "seconds_per_audio_hour": seconds / hours,
+        "cpu_seconds_per_audio_hour": report["work_cpu_seconds"] / hours,
         "codec_seconds_per_audio_hour": report["codec_seconds"] / hours,
         "milliseconds_per_clip": 1000 * seconds / point.clips,
         "plan_seconds": report["plan_seconds"],
@@ -120,7 +121,7 @@ def run(point: Point, model: str, folder: Path) -> Report:
 def show(rows: list[Report]) -> None:
     """Print a series; ratios are to its first point."""
     columns = ["clips", "of s", "audio h", "shards", "seconds", "s per audio h", "ratio"]
-    columns += ["of it codec", "ms per clip", "plan s", "end s", "peak MiB", "ratio"]
+    columns += ["CPU s per audio h", "ratio", "ms per clip", "plan s", "end s", "peak MiB", "ratio"]
     first = rows[0]
     table = [
         [
@@ -131,7 +132,8 @@ def show(rows: list[Report]) -> None:
             row["seconds"],
             row["seconds_per_audio_hour"],
             row["seconds_per_audio_hour"] / first["seconds_per_audio_hour"],
-            row["codec_seconds_per_audio_hour"],
+            row["cpu_seconds_per_audio_hour"],
+            row["cpu_seconds_per_audio_hour"] / first["cpu_seconds_per_audio_hour"],
             row["milliseconds_per_clip"],
             row["plan_seconds"],
             row["finish_seconds"],
