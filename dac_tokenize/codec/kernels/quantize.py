@@ -62,6 +62,8 @@ def quantize_kernel(
             unit = tl.load(book + dims[:, None] * codebook_size + within[None, :])
             scores = 2.0 * tl.dot(latent, unit, input_precision="ieee")
             scores += tl.load(squares + k * codebook_size + within)[None, :]
+            # What is no number is never the best; the first entry stands then, as in torch.
+            scores = tl.where(scores == scores, scores, float("-inf"))
             # The first of equals, within a block and from block to block.
             score, index = tl.max(scores, axis=1, return_indices=True)
             better = score > best

@@ -16,10 +16,11 @@ def interpreted(monkeypatch):
     Setting TRITON_INTERPRET=1 would do so for the whole process, where other tests compile.
     """
     triton = pytest.importorskip("triton")
-    import triton.experimental.gluon  # imports what is swapped below, at its first kernel
     from triton.runtime.interpreter import InterpretedFunction
     from triton.runtime.jit import JITFunction
 
+    # It imports what is swapped below, and would do so at the first kernel.
+    importlib.import_module("triton.experimental.gluon")
     swapped: dict[int, InterpretedFunction] = {}
     names = [f"dac_tokenize.codec.kernels.{name}" for name in MODULES]
     modules: list[ModuleType] = [importlib.import_module(name) for name in names]
@@ -34,7 +35,7 @@ def interpreted(monkeypatch):
 
 
 def dot_of_any_type():
-    """The interpreter's matrix product, which takes bfloat16's bits for whole numbers, put right."""
+    """The interpreter's matrix product, which takes bfloat16 for whole numbers, put right."""
     import triton.language as tl
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 

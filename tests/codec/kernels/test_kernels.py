@@ -33,6 +33,7 @@ PRECISIONS = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
+HALVES = ["float16", "bfloat16"]
 
 
 @pytest.fixture(autouse=True)
@@ -82,21 +83,24 @@ def assert_same(ours: Ending, expected: Ending, dtype: torch.dtype) -> None:
 
 
 CONVOLUTIONS = {
-    "7 taps": dict(kernel_size=7, padding=3),
-    "7 taps, dilation 3": dict(kernel_size=7, padding=9, dilation=3),
-    "7 taps, dilation 9": dict(kernel_size=7, padding=27, dilation=9),
-    "1 tap": dict(kernel_size=1),
-    "3 taps": dict(kernel_size=3, padding=1),
-    "stride 2": dict(kernel_size=4, padding=1, stride=2),
-    "stride 5": dict(kernel_size=10, padding=3, stride=5),
-    "stride 8": dict(kernel_size=16, padding=4, stride=8),
+    "7 taps": {"kernel_size": 7, "padding": 3},
+    "7 taps, dilation 3": {"kernel_size": 7, "padding": 9, "dilation": 3},
+    "7 taps, dilation 9": {"kernel_size": 7, "padding": 27, "dilation": 9},
+    "1 tap": {"kernel_size": 1},
+    "3 taps": {"kernel_size": 3, "padding": 1},
+    "stride 2": {"kernel_size": 4, "padding": 1, "stride": 2},
+    "stride 5": {"kernel_size": 10, "padding": 3, "stride": 5},
+    "stride 8": {"kernel_size": 16, "padding": 4, "stride": 8},
 }
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONS)
-@pytest.mark.parametrize("dtype", list(PRECISIONS), ids=str)
-def test_convolution(name, dtype) -> None:
-    precision, dtype = dtype, PRECISIONS[dtype]
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [(name, "float32") for name in CONVOLUTIONS]
+    + [(name, half) for name in ("7 taps", "1 tap", "stride 5") for half in HALVES],
+)
+def test_convolution(name, precision) -> None:
+    dtype = PRECISIONS[precision]
     options = CONVOLUTIONS[name]
     stride = options.get("stride", 1)
     positions = 35
@@ -133,11 +137,12 @@ def test_convolution_by_library(name) -> None:
     assert_same(*made, torch.float32)
 
 
-@pytest.mark.parametrize("dtype", list(PRECISIONS), ids=str)
-@pytest.mark.parametrize("dilation", [1, 9])
-@pytest.mark.parametrize("plain", [True, False])
-def test_residual_unit(dtype, dilation, plain) -> None:
-    precision, dtype = dtype, PRECISIONS[dtype]
+@pytest.mark.parametrize(
+    ("precision", "dilation", "plain"),
+    [("float32", 1, False), ("float32", 9, True), ("float16", 3, True), ("bfloat16", 9, True)],
+)
+def test_residual_unit(precision, dilation, plain) -> None:
+    dtype = PRECISIONS[precision]
     source = noise(2, 35, 24, dtype, halo=27)
     layers = [
         torch.nn.Conv1d(24, 24, 7, dilation=dilation, padding=3 * dilation),
