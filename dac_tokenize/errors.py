@@ -4,6 +4,7 @@ DacTokenizeError
 ├── UsageError            an option or argument is wrong: nothing was started
 │   └── ConfigError       ... in a YAML configuration file
 ├── CodecError            a codec cannot be loaded or does not fit the request
+├── DeviceMemoryError     a device has not memory enough for a single row
 ├── StoreError            a store does not answer: nothing is known about what it holds
 ├── ClipError             one clip cannot become codes: recorded, the others go on
 │   ├── SourceError       ... its bytes cannot be read (missing, no permission, vanished)
@@ -31,6 +32,10 @@ class ConfigError(UsageError):
 
 class CodecError(DacTokenizeError):
     """A codec cannot be loaded, or does not fit what was asked of it."""
+
+
+class DeviceMemoryError(DacTokenizeError):
+    """A device has not memory enough for a single row."""
 
 
 class StoreError(DacTokenizeError):
