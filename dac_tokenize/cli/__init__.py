@@ -1,8 +1,8 @@
 """The command line `dac-tokenize`.
 
 Exit status: 0 all done; 1 the run itself failed, or `verify` found something wrong; 2 wrong usage;
-3 done, but some inputs failed and are listed; 4 `audit` is done, and a threshold is not met; 5 done,
-but some shards could not be made and are named; 130 and 143 stopped by SIGINT and SIGTERM.
+3 done, but some inputs failed and are listed; 4 `audit` is done, and a threshold is not met; 5
+done, but some shards could not be made and are named; 130 and 143 stopped by SIGINT and SIGTERM.
 """
 
 import logging

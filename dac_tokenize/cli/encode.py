@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import threading
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -37,6 +38,7 @@ REQUIRED = ("inputs", "output")
 TAKES_BEAM = True
 
 _FAILED_SHOWN = 10
+_SECONDS_TO_LOOK = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -293,7 +295,15 @@ def _say_skipped(skipped: Mapping[str, int]) -> None:
 
 
 def _done_so_far(plan: "Plan") -> str:
-    """Return what of a stopped run remains."""
+    """Return what of a stopped run remains; nothing where the store takes long to tell."""
+    found: list[str] = []
+    looking = threading.Thread(target=lambda: found.append(_what_remains(plan)), daemon=True)
+    looking.start()
+    looking.join(_SECONDS_TO_LOOK)
+    return found[0] if found else ""
+
+
+def _what_remains(plan: "Plan") -> str:
     from dac_tokenize.corpus import corpus_info
 
     try:

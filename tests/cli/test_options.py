@@ -37,7 +37,6 @@ def test_defaults():
         "workers": None,
         "stall_timeout_seconds": None,
         "log_format": "text",
-        "append": False,
         "allow_failures": False,
         "append": False,
         "config": None,
