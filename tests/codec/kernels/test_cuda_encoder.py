@@ -68,9 +68,7 @@ def assert_as_near(model, samples, masks, latents) -> None:
     assert error < 1e-5 * exact[heard].norm()
 
 
-@pytest.mark.parametrize(
-    ("name", "way"), [("odd", 0), ("short", -1), ("12 wide", 1)]
-)
+@pytest.mark.parametrize(("name", "way"), [("odd", 0), ("short", -1), ("12 wide", 1)])
 @torch.inference_mode()
 def test_latents_and_codes_are_those_of_the_plain_form(name: str, way: int) -> None:
     model, plain, ours, (_, samples, masks) = prepared(
