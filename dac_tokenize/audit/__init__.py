@@ -1,5 +1,6 @@
 """Audits: is a corpus sound, what did its tokens keep, and are they what the codec gives?
 
-checks (every row, no source) -> sampling -> measuring (source, decoded sound, plain `DacModel`)
--> verdict -> report (JSON, Parquet, HTML). `units` is the plain twin of the Beam transform.
+scan (every row, no source) -> sampling -> measuring (source, decoded sound, plain `DacModel`)
+-> summary and verdict -> report (JSON, Parquet, HTML). `auditing` runs all of it, `transform` does
+so on Beam, and `compare` puts codecs side by side.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,7 @@ Codes = npt.NDArray[np.uint16]
 MAX_SECONDS = 60.0
 """Longer clips are measured over so many seconds from their start."""
 
+_BATCH_SECONDS = 30.0
 _LAG_GAIN = 1.1  # by how much another lag must correlate better for the sound to count as shifted
 _SHIFTED_CORRELATION = 0.2
 
@@ -54,6 +55,25 @@ class MeasureOptions:
     stability: bool = True
     perceptual: tuple[str, ...] = ()
     min_clip_agreement: float = 0.99
+
+
+@dataclass(slots=True)
+class _Work:
+    """A row while it is measured."""
+
+    pick: Pick
+    row: dict[str, Any]
+    frames: int
+    source: Samples | None = None
+    decoded: list[Samples] = field(default_factory=list)
+    is_sound: bool = False
+    found: list[tuple[str, str]] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def codes(self) -> Codes:
+        codes: Codes = self.row["audio_codes"]
+        return codes
 
 
 class Measurer:
@@ -80,8 +100,15 @@ class Measurer:
 
     def measure(self, picks: Iterable[Pick]) -> Iterator[ClipAudit]:
         """Yield what is measured of each row; reads only the row groups that hold one."""
-        for pick, row, reference in self._rows.read(picks):
-            yield self._measure_row(pick, row, reference)
+        for batch in self._batches(picks):
+            self._decode_batch(batch)
+            for work in batch:
+                if work.source is not None and work.decoded:
+                    self._against_source(work, work.source)
+            if self._options.stability:
+                self._encode_again([work for work in batch if work.is_sound])
+            for work in batch:
+                yield self._result(work)
 
     def sounds(self, picks: Iterable[Pick], max_seconds: float) -> Iterator[tuple[Pick, Sound]]:
         """Yield the sound of each row, cut to its first seconds."""
@@ -97,21 +124,13 @@ class Measurer:
         return min(int(codes.shape[1]), max(1, int(max_seconds * self._tokenizer.frame_rate)))
 
     def _sound(self, row: Mapping[str, Any], reference: Reference, frames: int) -> Sound:
-        decoded = self._decode(row, frames, (row["audio_codes"].shape[0],))[0]
+        codes = row["audio_codes"][:, : frames + self._decoder_context]
+        decoded = self._tokenizer.decode([codes], [self._length(row, frames)])[0]
         try:
             source = self._source(row, reference, frames)
         except ClipError as error:
             return Sound(None, decoded, error)
         return Sound(source[: frames * self._tokenizer.hop_length], decoded)
-
-    def _decode(self, row: Mapping[str, Any], frames: int, counts: Iterable[int]) -> list[Samples]:
-        """Decode the first frames with several numbers of codebooks."""
-        codes = row["audio_codes"][:, : frames + self._decoder_context]
-        return self._variants(codes, counts, self._length(row, frames))
-
-    def _variants(self, codes: Codes, counts: Iterable[int], length: int) -> list[Samples]:
-        variants = [codes[:count] for count in counts]
-        return self._tokenizer.decode(variants, [length] * len(variants))
 
     def _length(self, row: Mapping[str, Any], frames: int) -> int:
         return int(min(row["num_samples"], frames * self._tokenizer.hop_length))
@@ -121,19 +140,49 @@ class Measurer:
         wanted = (frames + self._plain.context_frames) * self._tokenizer.hop_length
         return self._rows.source(row, reference, wanted)
 
-    def _measure_row(self, pick: Pick, row: dict[str, Any], reference: Reference) -> ClipAudit:
-        where = self._plan.shard_name(pick.shard)
-        found: list[tuple[str, str]] = []
-        source: Samples | None = None
-        frames = self._frames(row["audio_codes"], MAX_SECONDS)
-        try:
-            source = self._source(row, reference, frames)
-        except ClipError as error:
-            found.append(("source", str(error)))
+    def _batches(self, picks: Iterable[Pick]) -> Iterator[list[_Work]]:
+        """Yield rows with their sources, so many that short ones fill the codec's rows."""
+        batch: list[_Work] = []
+        samples = 0
+        for pick, row, reference in self._rows.read(picks):
+            work = _Work(pick, row, self._frames(row["audio_codes"], MAX_SECONDS))
+            try:
+                work.source = self._source(row, reference, work.frames)
+            except ClipError as error:
+                work.found.append(("source", str(error)))
+            batch.append(work)
+            samples += self._length(row, work.frames)
+            if samples >= _BATCH_SECONDS * self._tokenizer.sampling_rate:
+                yield batch
+                batch, samples = [], 0
+        yield batch
+
+    def _decode_batch(self, batch: Sequence[_Work]) -> None:
         # Codes that no codec decodes are told by the checks of all rows.
-        values: dict[str, Any] = {}
-        if is_decodable(row["audio_codes"], self._tokenizer):
-            values = self._figures(row, source, frames, found)
+        good = [work for work in batch if is_decodable(work.codes, self._tokenizer)]
+        codes = [work.codes[:, : work.frames + self._decoder_context] for work in good]
+        sounds = self._variants(codes, [self._length(work.row, work.frames) for work in good])
+        for work, decoded in zip(good, sounds, strict=True):
+            work.decoded = decoded
+            levels = measure_levels([decoded[-1]])
+            work.values["levels"] = levels
+            work.is_sound = not levels.num_not_finite
+            if not self._options.levels_told:
+                work.found.extend(levels.problems())
+
+    def _variants(self, clips: Sequence[Codes], lengths: Sequence[int]) -> Iterator[list[Samples]]:
+        """Decode clips with each number of codebooks."""
+        counts = self._options.codebooks
+        decoded = self._tokenizer.decode(
+            [codes[:count] for codes in clips for count in counts],
+            [length for length in lengths for _ in counts],
+        )
+        for place in range(0, len(decoded), len(counts)):
+            yield decoded[place : place + len(counts)]
+
+    def _result(self, work: _Work) -> ClipAudit:
+        pick, row = work.pick, work.row
+        where = self._plan.shard_name(pick.shard)
         return ClipAudit(
             pick=pick,
             duration_seconds=row["num_samples"] / self._tokenizer.sampling_rate,
@@ -142,57 +191,23 @@ class Measurer:
             channel=row["channel"],
             metadata={name: row[name] for name in self._plan.metadata_schema.names},
             expected_lags=self.expected_lags,
-            findings=tuple(Finding(check, pick.key, where, detail) for check, detail in found),
-            **values,
+            findings=tuple(Finding(check, pick.key, where, detail) for check, detail in work.found),
+            **work.values,
         )
 
-    def _figures(
-        self,
-        row: Mapping[str, Any],
-        source: Samples | None,
-        frames: int,
-        found: list[tuple[str, str]],
-    ) -> dict[str, Any]:
-        decoded = self._decode(row, frames, self._options.codebooks)
-        levels = measure_levels([decoded[-1]])
-        values: dict[str, Any] = {"levels": levels}
-        if not self._options.levels_told:
-            found.extend(levels.problems())
-        lag = 0
-        if source is not None:
-            values |= self._against_source(row, source, decoded, frames, found)
-            lag = int(np.clip(values["lag_samples"], *self.expected_lags))
-        if self._options.stability and not levels.num_not_finite:
-            length = len(decoded[-1])
-            values |= self._encoded_again(
-                row["audio_codes"][:, :frames],
-                decoded[-1],
-                None if source is None else source[:length],
-                lag,
-            )
-        return values
-
-    def _against_source(
-        self,
-        row: Mapping[str, Any],
-        source: Samples,
-        decoded: list[Samples],
-        frames: int,
-        found: list[tuple[str, str]],
-    ) -> dict[str, Any]:
-        length = len(decoded[-1])
-        if frames == row["audio_codes"].shape[1] and len(source) != row["num_samples"]:
-            more = "at least " if len(source) > row["num_samples"] else ""
-            detail = f"it has {more}{len(source)} samples now; the row says {row['num_samples']}"
-            found.append(("source", detail))
-        values: dict[str, Any] = {}
+    def _against_source(self, work: _Work, source: Samples) -> None:
+        codes, length = work.codes, len(work.decoded[-1])
+        if work.frames == codes.shape[1] and len(source) != work.row["num_samples"]:
+            more = "at least " if len(source) > work.row["num_samples"] else ""
+            detail = f"it has {more}{len(source)} samples now; the row says"
+            work.found.append(("source", f"{detail} {work.row['num_samples']}"))
         if self._options.fidelity:
-            values = self._fidelity(row["audio_codes"], source, frames, found)
-        lag = estimate_lag(source[:length], decoded[-1], widened(self.expected_lags))
-        if values.get("disagreement") is not None or not self._options.fidelity:
-            self._find_shift(source[:length], decoded[-1], lag, found)
-        values["quality"] = self._quality(source[:length], decoded, lag)
-        return values | {"lag_samples": lag}
+            work.values |= self._fidelity(codes, source, work.frames, work.found)
+        lag = estimate_lag(source[:length], work.decoded[-1], widened(self.expected_lags))
+        if work.values.get("disagreement") is not None or not self._options.fidelity:
+            self._find_shift(source[:length], work.decoded[-1], lag, work.found)
+        work.values["quality"] = self._quality(source[:length], work.decoded, lag)
+        work.values["lag_samples"] = lag
 
     def _quality(self, source: Samples, sounds: Sequence[Samples], lag: int) -> dict[int, Quality]:
         """Return the figures of sounds, one for each number of codebooks, that have one lag."""
@@ -217,28 +232,25 @@ class Measurer:
             found.append(("fidelity", values["disagreement"].detail))
         return values
 
-    def _encoded_again(
-        self, codes: Codes, decoded: Samples, source: Samples | None, lag: int
-    ) -> dict[str, Any]:
+    def _encode_again(self, batch: Sequence[_Work]) -> None:
         """Send decoded sound through the codec once more.
 
         The codec's own offset is taken back first, so that frames lie where they lay; and after
         the second decoding as after the first.
         """
-        first = in_time(decoded, lag)
-        again = self._tokenizer.encode([first])[0]
-        sounds = self._variants(again, self._options.codebooks, len(first))
-        values: dict[str, Any] = {
-            "stability": tuple(agreement(codes, again)),
-            "repeat": measure(
-                *aligned(first, sounds[-1], lag),
-                self._tokenizer.sampling_rate,
-                self._options.perceptual,
-            ),
-        }
-        if source is not None:
-            values["again"] = self._quality(source, sounds, lag)
-        return values
+        lags = [
+            int(np.clip(work.values.get("lag_samples", 0), *self.expected_lags)) for work in batch
+        ]
+        firsts = [in_time(work.decoded[-1], lag) for work, lag in zip(batch, lags, strict=True)]
+        codes = self._tokenizer.encode(firsts)
+        sounds = self._variants(codes, [len(first) for first in firsts])
+        rate, perceptual = self._tokenizer.sampling_rate, self._options.perceptual
+        for work, lag, first, again, second in zip(batch, lags, firsts, codes, sounds, strict=True):
+            work.values["stability"] = tuple(agreement(work.codes[:, : work.frames], again))
+            pair = aligned(first, second[-1], lag)
+            work.values["repeat"] = measure(*pair, rate, perceptual)
+            if work.source is not None:
+                work.values["again"] = self._quality(work.source[: len(first)], second, lag)
 
     def _find_shift(
         self, source: Samples, decoded: Samples, lag: int, found: list[tuple[str, str]]

@@ -80,6 +80,7 @@ def render(template: str, charts: Mapping[str, Any], **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = figure
+    environment.filters["brief"] = brief
     page = environment.get_template(template).render(
         charts=charts,
         plotly_js=offline.get_plotlyjs(),
@@ -99,6 +100,15 @@ def figure(value: Any, digits: int = 2) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "\N{EN DASH}"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+
+
+def brief(value: Any) -> str:
+    """Return a number in four digits, and a dash for none.
+
+    >>> brief(523.4861), brief(0.001), brief(0.0)
+    ('523.5', '0.001', '0')
+    """
+    return figure(None) if value is None else f"{value:.4g}"
 
 
 def _heard(sound: Mapping[str, Any]) -> str:
