@@ -7,9 +7,9 @@ import numpy.typing as npt
 import torch
 
 from dac_tokenize.codec.decoder import RowDecoder
-from dac_tokenize.codec.encoder import encode_rows
+from dac_tokenize.codec.encoder import TiledEncoder, encode_rows
 from dac_tokenize.codec.geometry import Chain, decoder_chain, encoder_chain
-from dac_tokenize.codec.masks import level_masks
+from dac_tokenize.codec.masks import level_gaps, level_masks
 from dac_tokenize.codec.precision import float32_rule, precision_dtype
 from dac_tokenize.codec.quantizer import ResidualQuantizer
 from dac_tokenize.codec.rows import Batch, RowShape
@@ -20,11 +20,11 @@ from dac_tokenize.errors import UsageError
 AudioCodes = npt.NDArray[np.uint16]
 Samples = npt.NDArray[np.float32]
 
-# Rows long enough that context costs little, short enough that activations stay in a CPU's cache
-# and that a GPU holds several: measured on two cores, 4 s suit a codec of width 64 at 16 kHz, and
-# 16 s the shipped one of width 12 (41 times real time in rows of 4 s, 50 of 8 s, 62 of 16 s).
+# Rows long enough that context and gaps cost little, short enough that a CPU's last cache holds
+# their activations: on two cores rows of 4 s are the fastest at 16 kHz, for a codec of width 64 and
+# for the shipped one of width 12 (103 times real time; 80 in rows of 16 s).
 _ROW_ACTIVATION_BYTES = 16 << 20
-_ROW_SECONDS_RANGE = (2.0, 16.0)
+_ROW_SECONDS_RANGE = (2.0, 4.0)
 _MIN_ROW_CONTEXTS = 6
 _ROWS_PER_BATCH = {"cpu": 1, "cuda": 16}
 _LOOKAHEAD_ROWS = 16
@@ -69,7 +69,9 @@ class CodecEngine:
             for chain in (self._encoder_chain, self._decoder_chain)
         )
         self._quantizer = ResidualQuantizer(model.quantizer, num_codebooks, device)
+        on_cpu = device.type == "cpu"
         self._encoder = model.encoder.to(device, self._dtype)
+        self._tiled_encoder = TiledEncoder(model.encoder, self._dtype) if on_cpu else None
         self._decoder = RowDecoder(model.decoder, device, self._dtype)
 
     @property
@@ -94,10 +96,9 @@ class CodecEngine:
         """
         shape = self.encoder_rows
         empty = np.zeros((1, shape.frames * self._hop_length), np.float32)
-        samples = torch.from_numpy(fill_rows(batch, shape, empty)).to(self._device, self._dtype)
-        masks = level_masks(batch, self._encoder_chain, shape, self._device, self._dtype)
+        samples = torch.from_numpy(fill_rows(batch, shape, empty))
         with float32_rule(self._precision):
-            latents = encode_rows(self._encoder, samples, masks)
+            latents = self._latents(batch, samples)
         with float32_rule("float32"):
             codes = self._quantizer.encode(latents)
         rows = codes.to("cpu").numpy().astype(np.uint16)
@@ -106,6 +107,14 @@ class CodecEngine:
             for placed in batch
             for w in (placed.window,)
         ]
+
+    def _latents(self, batch: Batch, samples: torch.Tensor) -> torch.Tensor:
+        """Run the encoder in the way that suits the device."""
+        shape, chain = self.encoder_rows, self._encoder_chain
+        if self._tiled_encoder is not None:
+            return self._tiled_encoder(samples, level_gaps(batch, chain, shape))
+        masks = level_masks(batch, chain, shape, self._device, self._dtype)
+        return encode_rows(self._encoder, samples.to(self._device, self._dtype), masks)
 
     @torch.inference_mode()
     def decode_batch(self, batch: Batch) -> list[Samples]:

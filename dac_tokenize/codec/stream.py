@@ -35,21 +35,22 @@ def run_packed(
     """
     assembler, packer = Assembler(), RowPacker(row_shape)
 
-    def run(batches: Iterator[Batch]) -> None:
+    def run(batches: Iterator[Batch]) -> Iterator[Assembled]:
         for batch in batches:
             for placed, result in zip(batch, run_batch(batch), strict=True):
                 assembler.deliver(placed.window, result)
+            yield from assembler.finished()
 
     for index, blocks in enumerate(clips):
         assembler.open(index)
         try:
             for window in _cut(index, blocks, window_shape, assembler):
-                run(packer.add(window))
+                yield from run(packer.add(window))
         except ClipError as error:
             packer.discard(index)
             assembler.fail(index, error)
         yield from assembler.finished()
-    run(packer.flush())
+    yield from run(packer.flush())
     yield from assembler.finished()
 
 
