@@ -158,16 +158,18 @@ def main(given: list[str] | None = None) -> None:
         name = f"growth-{series}"
         described = {"codec": options.codec, "codec_width": CODEC_WIDTHS[options.codec]}
         rows = earlier_rows(name, described)
-        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            model = make_codec(options.codec, Path(folder) / "model")
-            for number, point in enumerate(points(series, options.audio_seconds)):
-                if options.points is None or number in options.points:
-                    rows[number] = run(point, model, Path(folder))
-                    print(rows[number], flush=True)
-        in_order = [rows[number] for number in sorted(rows)]
+        in_order: list[Report] = []
+        for number, point in enumerate(points(series, options.audio_seconds)):
+            if options.points is not None and number not in options.points:
+                continue
+            with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+                model = make_codec(options.codec, Path(folder) / "model")
+                rows[number] = run(point, model, Path(folder))
+            # After each point, so that a run that is stopped has not been for nothing.
+            in_order = [rows[number] for number in sorted(rows)]
+            write_json(name, {**described, "series": series, "points": in_order})
         print(f"\n{series}, {options.codec} codec\n")
         show(in_order)
-        write_json(name, {**described, "series": series, "points": in_order})
 
 
 def earlier_rows(name: str, described: dict[str, Any]) -> dict[int, Report]:
