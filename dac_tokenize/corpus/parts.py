@@ -47,6 +47,9 @@ REFERENCE_SCHEMA = pa.schema(_COLUMNS)
 
 _BATCH_ROWS = 20_000
 
+# Keys and paths occur once, and nobody searches: dictionaries and statistics would double the size.
+_PARQUET_OPTIONS: Any = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
+
 
 @dataclass(frozen=True, slots=True)
 class PlanPart:
@@ -117,7 +120,8 @@ class PartWriter:
 
     def _write_part(self, schema: pa.Schema, shards: Iterable[tuple[pa.Table, float]]) -> None:
         entries: list[tuple[str, int, float]] = []
-        with pq.ParquetWriter(self._path(len(self._parts)), schema, compression="zstd") as writer:
+        path = self._path(len(self._parts))
+        with pq.ParquetWriter(path, schema, **_PARQUET_OPTIONS) as writer:
             for table, seconds in shards:
                 fingerprint = shard_fingerprint(self._request, table)
                 entries.append((fingerprint, table.num_rows, seconds))
