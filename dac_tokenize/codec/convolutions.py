@@ -43,6 +43,8 @@ def convolve(
     """
     if weight.shape[1] == stride == dilation == 1:
         return GatheredConvolution(weight, bias)
+    if weight.shape[0] == stride == dilation == 1:
+        return SpreadConvolution(weight, bias)
     if stride > 1:
         return FramedConvolution(weight, bias, stride, dtype)
     if dtype == torch.float32:
@@ -101,6 +103,24 @@ class GatheredConvolution:
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """Convolve `hidden`, shape (rows, n, 1)."""
         return hidden.float()[..., 0].unfold(1, len(self._taps), 1) @ self._taps + self._bias
+
+
+class SpreadConvolution:
+    """A convolution to one channel, as one product for all taps, their results added up."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        self._taps = weight.float()[0].contiguous()  # (in, taps)
+        self._bias = bias.float()
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Convolve `hidden`, any float of shape (rows, n, in)."""
+        spread = hidden.float() @ self._taps
+        num_taps = self._taps.shape[1]
+        num_outputs = hidden.shape[1] - num_taps + 1
+        summed = self._bias.expand(len(hidden), num_outputs).clone()
+        for tap in range(num_taps):
+            summed += spread[:, tap : tap + num_outputs, tap]
+        return summed[..., None]
 
 
 class PackedConvolution:
