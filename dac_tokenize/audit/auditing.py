@@ -75,12 +75,12 @@ def audit_corpus(
     options = options or AuditOptions()
     plan = saved_plan(corpus)
     check_options(plan, options)
+    picks = pick_rows(plan, options.sample)
     hidden = None if show_progress else True
     tokenizer = corpus_tokenizer(plan, options)
     scanner = ShardScanner(plan, tokenizer if decodes_all(plan, options) else None)
     shards = tqdm(range(plan.num_shards), "shards checked", unit="shard", disable=hidden)
     scan = merge_scans(plan, map(scanner.scan, shards))
-    picks = pick_rows(plan, options.sample)
     with open_measurer(plan, options, tokenizer) as measurer:
         measured = measurer.measure(picks)
         clips = list(tqdm(measured, "clips measured", len(picks), unit="clip", disable=hidden))

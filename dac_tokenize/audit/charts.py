@@ -11,6 +11,10 @@ from dac_tokenize.audit.media import required
 _BLUE, _ORANGE, _GREEN = "#2563eb", "#d97706", "#059669"
 _PALETTE = [_BLUE, _ORANGE, _GREEN, "#9333ea", "#dc2626", "#0891b2"]
 _PER_FIGURE = {"si_sdr_db": "SI-SDR (dB)", "log_mel_db": "log-mel distance (dB)"}
+_SIDES = {
+    "si_sdr_db": "SI-SDR (dB), higher is nearer",
+    "log_mel_db": "log-mel distance (dB), lower is nearer",
+}
 
 
 def audit_charts(
@@ -24,7 +28,7 @@ def audit_charts(
         scores: SI-SDR of the sampled clips (dB).
     """
     charts = {
-        "rate": rate_chart([("", values["rates"])]),
+        "rate": rate_chart(values["rates"]),
         "levels": levels_chart(values["sound"]),
         "usage": usage_chart(values["usage"]),
         "heat": heat_chart(heat),
@@ -43,33 +47,23 @@ def audit_charts(
     return charts
 
 
-def rate_chart(curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> Any:
-    """Return quality against bitrate.
+def rate_chart(rates: Sequence[Mapping[str, Any]]) -> Any:
+    """Return quality against bitrate, of one codec.
 
     Args:
-        curves: for each codec its name and what `summary.rates` returns.
+        rates: what `summary.rates` returns.
     """
     go: Any = required("plotly.graph_objects", "plotly")
     figure = go.Figure()
-    for place, (name, rows) in enumerate(curves):
-        for axis, (metric, label) in enumerate(_PER_FIGURE.items()):
-            if not any(metric in row for row in rows):
-                continue
-            color = _PALETTE[(place if name else axis) % len(_PALETTE)]
-            figure.add_scatter(
-                x=[row["bits_per_second"] / 1000 for row in rows],
-                y=[row.get(metric) for row in rows],
-                text=[f"{row['codebooks']} codebooks" for row in rows],
-                name=f"{name}: {label}" if name else label,
-                mode="lines+markers",
-                line={"color": color, "dash": "dot" if axis and name else "solid"},
-                yaxis="y2" if axis else "y",
-            )
+    for axis, (metric, label) in enumerate(_PER_FIGURE.items()):
+        if any(metric in row for row in rates):
+            trace = _curve(label, rates, metric, _PALETTE[axis])
+            figure.add_scatter(**trace, yaxis="y2" if axis else "y")
     figure.update_layout(
         xaxis_title="kbit/s",
-        yaxis_title=_PER_FIGURE["si_sdr_db"] + ", higher is nearer",
+        yaxis_title=_SIDES["si_sdr_db"],
         yaxis2={
-            "title": {"text": _PER_FIGURE["log_mel_db"] + ", lower is nearer"},
+            "title": {"text": _SIDES["log_mel_db"]},
             "overlaying": "y",
             "side": "right",
             "showgrid": False,
@@ -78,6 +72,31 @@ def rate_chart(curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> Any
         legend={"orientation": "h", "y": 1.15},
     )
     return _plain(figure)
+
+
+def rates_chart(codecs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], metric: str) -> Any:
+    """Return one kind of quality against bitrate, of several codecs.
+
+    Args:
+        codecs: for each its name and what `summary.rates` returns.
+        metric: "si_sdr_db" or "log_mel_db".
+    """
+    traces = [
+        {"type": "scatter", **_curve(name, rates, metric, _PALETTE[place % len(_PALETTE)])}
+        for place, (name, rates) in enumerate(codecs)
+    ]
+    return _bars(traces, "kbit/s", _SIDES[metric])
+
+
+def _curve(name: str, rates: Sequence[Mapping[str, Any]], metric: str, color: str) -> Any:
+    return {
+        "x": [row["bits_per_second"] / 1000 for row in rates],
+        "y": [row.get(metric) for row in rates],
+        "text": [f"{row['codebooks']} codebooks" for row in rates],
+        "name": name,
+        "mode": "lines+markers",
+        "line": {"color": color},
+    }
 
 
 def usage_chart(usage: Sequence[Mapping[str, Any]]) -> Any:

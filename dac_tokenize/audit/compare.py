@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dac_tokenize import files
 from dac_tokenize.audit.alignment import aligned, estimate_lag, expected_lags, widened
-from dac_tokenize.audit.charts import perplexity_chart, rate_chart
+from dac_tokenize.audit.charts import perplexity_chart, rates_chart
 from dac_tokenize.audit.media import mp3
 from dac_tokenize.audit.metrics import METRICS, Quality, measure_all
 from dac_tokenize.audit.options import codebook_counts
@@ -264,10 +264,12 @@ def write_comparison(comparison: Comparison, folder: str) -> None:
     for key, name, uri in comparison.sounds:
         played.setdefault(key, []).append((name, uri))
     named = [(_label(codec["model"]), codec) for codec in codecs]
+    curves = [(name, codec["rates"]) for name, codec in named]
     page = render(
         "compare.html.j2",
         {
-            "rate": rate_chart([(name, codec["rates"]) for name, codec in named]),
+            "rate": rates_chart(curves, "si_sdr_db"),
+            "mel": rates_chart(curves, "log_mel_db"),
             "usage": perplexity_chart([(name, codec["usage"]) for name, codec in named]),
         },
         values=values,
