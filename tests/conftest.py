@@ -2,16 +2,44 @@
 
 import os
 
+import pytest
+
 # Nothing in the tests may wait for a network: all they need ships with the package.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-# Tokens compared with plain DacModel's, tokens different, ties, for the lines at the end of a run.
-TOKEN_COUNTS: dict[str, list[int]] = {}
+# What a run prints at its end. Under pytest-xdist tests run in workers, whose figures travel
+# to the process that prints.
+TOKEN_COUNTS: dict[str, list[int]] = {}  # shape -> tokens compared with DacModel, different, ties
+FIGURES: list[str] = []
+
+
+@pytest.fixture
+def report():
+    """Say something at the end of the run."""
+    return FIGURES.append
+
+
+def pytest_sessionfinish(session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = [TOKEN_COUNTS, FIGURES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    counts, figures = getattr(node, "workeroutput", {}).get("figures", [{}, []])
+    for name, count in counts.items():
+        before = TOKEN_COUNTS.get(name, [0, 0, 0])
+        TOKEN_COUNTS[name] = [a + b for a, b in zip(before, count, strict=True)]
+    FIGURES.extend(figures)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """Print how many tokens were compared with plain `DacModel`, and how many differed."""
+    """Print what tests reported, and how many tokens were compared with plain `DacModel`."""
+    if FIGURES:
+        terminalreporter.section("figures")
+        for line in FIGURES:
+            terminalreporter.write_line(line)
     if not TOKEN_COUNTS:
         return
     terminalreporter.section("tokens compared with DacModel.encode, one clip alone, float32, CPU")

@@ -17,21 +17,7 @@ from tests.corpus.test_tokenizing import tree
 from tests.engines import services
 from tests.engines.conftest import codec_folder, sounds  # noqa: F401
 
-FIGURES: list[str] = []
 RUN_SECONDS = 120.0
-
-
-@pytest.fixture
-def report():
-    """Say something in the terminal summary."""
-    return FIGURES.append
-
-
-def pytest_terminal_summary(terminalreporter) -> None:
-    if FIGURES:
-        terminalreporter.section("faults")
-        for line in FIGURES:
-            terminalreporter.write_line(line)
 
 
 @dataclass

@@ -62,7 +62,7 @@ def run_worker(first: int, last: int, folder) -> tuple[int, list[dict], str]:
 
 
 @pytest.mark.timeout(1800)
-def test_mutants(tmp_path, record_property, capsys):
+def test_mutants(tmp_path, record_property, report):
     outcomes: Counter[str] = Counter()
     failures, grown, first, start = [], 0, 0, time.monotonic()
     while first < NUM_MUTANTS and len(failures) < 20:
@@ -77,11 +77,10 @@ def test_mutants(tmp_path, record_property, capsys):
             failures.append(f"mutant {number} ({mutant(number)[0]}): the process {end}")
         first = number + 1 if end != "done" else number
     seconds = time.monotonic() - start
-    with capsys.disabled():
-        print(
-            f"\n{first:,} mutants of {len(seeds())} files in {seconds:.0f} s: "
-            f"{', '.join(f'{count:,} {name}' for name, count in outcomes.most_common())}; "
-            f"{len(failures)} unnamed; memory grew by {grown / 2**20:.0f} MiB"
-        )
+    report(
+        f"{first:,} mutants of {len(seeds())} files in {seconds:.0f} s: "
+        f"{', '.join(f'{count:,} {name}' for name, count in outcomes.most_common())}; "
+        f"{len(failures)} unnamed; memory grew by {grown / 2**20:.0f} MiB"
+    )
     assert not failures, "\n".join(failures)
     assert grown <= MEMORY_BOUND_BYTES

@@ -49,7 +49,7 @@ def tree(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_all_speech_and_music(tmp_path, capsys):
+def test_all_speech_and_music(tmp_path, capsys, report):
     speech, music = installed(SPEECH), installed(MUSIC)
     assert len(speech) >= 568
     folders = [os.path.commonpath(speech), os.path.commonpath(music)]
@@ -70,11 +70,10 @@ def test_all_speech_and_music(tmp_path, capsys):
     seconds = sum(info.frames / info.samplerate for info in infos.values())
     assert manifest.seconds == pytest.approx(seconds, rel=1e-9)
     compare_some(rows)
-    with capsys.disabled():
-        print(
-            f"\n{manifest.clips} real clips, {seconds:.0f} s, in {wall:.1f} s: "
-            f"{seconds / wall:.0f}x real time with all that a run needs"
-        )
+    report(
+        f"{manifest.clips} real clips, {seconds:.0f} s, in {wall:.1f} s: "
+        f"{seconds / wall:.0f}x real time with all that a run needs"
+    )
 
 
 def compare_some(rows):
