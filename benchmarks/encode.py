@@ -26,9 +26,13 @@ from benchmarks.common import (
     write_json,
 )
 from dac_tokenize import DacTokenizer
-from dac_tokenize.codec.geometry import RESIDUAL_DILATIONS, RESIDUAL_KERNEL_SIZE
+from dac_tokenize.codec.geometry import (
+    RESIDUAL_DILATIONS,
+    RESIDUAL_KERNEL_SIZE,
+    encoder_chain,
+)
 from dac_tokenize.codec.precision import float32_rule, precision_dtype
-from tests.codec.models import PUBLISHED_SHAPES, random_clip, random_model
+from tests.codec.models import PUBLISHED_SHAPES, random_clip, random_model, tie_margin
 
 BATCH = 16
 Codes = list[np.ndarray]
@@ -93,6 +97,20 @@ def different(codes: Codes, reference: Codes) -> list[int]:
     return [int(sum((a[k] != b[k]).sum() for a, b in pairs)) for k in range(len(reference[0]))]
 
 
+def margins(model: Any, clips: list[np.ndarray], codes: Codes, reference: Codes) -> list[float]:
+    """Return for each frame that differs how far apart, in float64, the two choices score."""
+    hop = math.prod(model.config.downsampling_ratios)
+    around = 2 * sum(encoder_chain(model.config.downsampling_ratios).context_frames)
+    found = []
+    for clip, ours, theirs in zip(clips, codes, reference, strict=True):
+        for frame in np.flatnonzero((ours != theirs).any(axis=0)):
+            first = max(0, int(frame) - around)
+            excerpt = clip[first * hop : (int(frame) + around + 1) * hop]
+            chosen = theirs[:, frame], ours[:, frame]
+            found.append(tie_margin(model, excerpt, int(frame) - first, *chosen))
+    return found
+
+
 def peak_bytes(device: torch.device) -> int:
     """Return the most memory used since the last call: of the GPU, or of the process so far."""
     if device.type == "cuda":
@@ -126,6 +144,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             elapsed, codes[name] = timed(work)
             best[name] = min(best[name], elapsed)
             peak[name] = peak_bytes(device)
+    apart: list[float] = []
+    if options.precision == "float32":
+        ours_and_theirs = codes["D dac_tokenize"], codes["A one by one"]
+        apart = margins(model, clips, *ours_and_theirs)
     operations = encoder_operations(model)
     with float32_rule(options.precision):
         product = matmul_rate(options.device, plain.dtype)
@@ -142,6 +164,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "audio_seconds": total,
         "clips": len(clips),
         "tokens": int(sum(c.size for c in codes["A one by one"])),
+        "D_frames_different_from_A": len(apart),
+        "largest_float64_score_margin": max(apart, default=0.0),
         "matmul_flops": product,
         "encoder_flop_per_audio_second": operations,
         "ways": figures,
@@ -181,6 +205,11 @@ def main() -> None:
             for name, way in ways.items()
         ],
     )
+    if options.precision == "float32":
+        print(
+            f"\nD differs from A in {measured['D_frames_different_from_A']} frames; the two choices "
+            f"score at most {measured['largest_float64_score_margin']:.1e} apart in float64"
+        )
     name = f"encode-{options.device}-{options.shape}-{options.clips}-{options.precision}"
     write_json(name, measured)
 
