@@ -41,6 +41,7 @@ from dac_tokenize.corpus import (
 )
 from dac_tokenize.corpus.footer import FailedInput
 from dac_tokenize.corpus.manifest import unfinished
+from dac_tokenize.corpus.planning import sweep_temporaries
 from dac_tokenize.corpus.tokenizing import NUM_THREADS
 from dac_tokenize.errors import ClipError, CorpusError, UsageError
 from dac_tokenize.process import CodecOptions, tokenizer_for
@@ -258,6 +259,7 @@ def _shard_indices(output: str) -> Iterable[int]:
 
 def _finish(results: list[ShardResult], output: str) -> dict[str, Any]:
     manifest = finish_corpus(_saved_plan(output), output, results)
+    sweep_temporaries(output)  # of workers that died, whose shards the engine gave to others
     return {name: getattr(manifest, name) for name in _MANIFEST_FIGURES}
 
 
@@ -306,6 +308,8 @@ class _TokenizeShard(beam.DoFn):
 
     def setup(self) -> None:
         self._plan = _saved_plan(self._output)
+        # Of a worker that died on this machine before: nobody elsewhere can know that it has.
+        sweep_temporaries(self._output)
 
     def process(self, index: int) -> Iterator[ShardResult]:
         # Asked before the codec is loaded, which a run with nothing left to do then never is.

@@ -424,6 +424,11 @@ def _is_alive(pid: int) -> bool:
         return False
     except OSError:
         return True
+    # One that has ended keeps its number until its parent asks for it, which a worker pool never
+    # does. Without /proc it counts as alive.
+    with contextlib.suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
     return True
 
 

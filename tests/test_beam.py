@@ -1,6 +1,8 @@
 """The transforms against their plain twins, in memory and with two worker processes."""
 
+import os
 import random
+import subprocess
 from dataclasses import replace
 
 import apache_beam as beam
@@ -11,6 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
 import dac_tokenize.beam
+from dac_tokenize import files
 from dac_tokenize.beam import (
     DecodeAudio,
     EncodeAudio,
@@ -171,6 +174,21 @@ def test_retries_and_repeats_are_harmless(plan, plain, codec, tmp_path):
 
     run(build)
     assert tree(tmp_path / "out") == files
+
+
+def test_nothing_stays_of_workers_that_died(plan, plain, codec, tmp_path):
+    """What they had begun is given to others by the engine, which knows nothing of their files."""
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    own = files.temporary_path(plan.shard_url(0))
+    dead = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
+    dead.write_text("half a shard")
+    _TokenizeShard(plan.output, codec, 1).setup()
+    assert not dead.exists()
+    results = [tokenize_shard(plan, index, tokenizer_for(codec)) for index in plan.indices]
+    dead.write_text("half a shard")
+    run(lambda root: root | beam.Create(results) | FinishCorpus(plan.output))
+    assert not dead.exists()
 
 
 def test_some_shards(plan, codec):

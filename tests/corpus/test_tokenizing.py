@@ -218,6 +218,17 @@ def test_sweep_leaves_the_files_of_living_runs(tmp_path):
     assert not other.exists()
 
 
+def test_sweep_takes_the_files_of_processes_that_nobody_has_asked_for(tmp_path):
+    """Their numbers are still taken: a pool of workers does not wait for those that die."""
+    ended = subprocess.Popen(["true"], stdout=subprocess.PIPE)
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    own = files.temporary_path(str(tmp_path / "a.parquet"))
+    other = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
+    other.write_text("")
+    assert sweep_temporaries(str(tmp_path)) == [str(other)]
+    ended.communicate()
+
+
 def test_two_runs_at_once(tmp_path, sounds):
     run(tmp_path / "whole", sounds)
     errors = []
