@@ -13,6 +13,7 @@ from dac_tokenize.waveform import WaveformOptions, as_uri
 from tests.codec.models import TINY_SHAPE, random_clip, random_model
 from tests.corpus.test_tokenizing import tree
 from tests.engines import services
+from tests.engines.flink import flink_cluster  # noqa: F401
 
 RATE = 1_000
 SHARD_SECONDS = 12.0

@@ -52,3 +52,12 @@ def test_prism_with_external_workers(run, tmp_path):
             "--environment_type=EXTERNAL",
             f"--environment_config=localhost:{pool}",
         )
+
+
+def test_flink(run, flink_cluster, capsys):
+    """A JobManager, two TaskManagers and a worker pool for each, submitted through a job server."""
+    with flink_cluster.logs_shown_on_failure():
+        run(*flink_cluster.options())
+    assert flink_cluster.last_job() == ("FINISHED", 0)
+    # What is counted comes from the shards, since Flink passes on a part of the metrics only.
+    assert ": 30 of 31 clips encoded, 0.03 h, " in capsys.readouterr().out
