@@ -139,6 +139,8 @@ def test_corpus_is_that_of_the_plain_twins(plan, plain, codec, tmp_path, flags):
         "num_frames": sum(-(-size // 8) for size in SIZES),
     }
     assert "shards_skipped" not in counters
+    by_error = {n: c for n, c in counters.items() if n.startswith("clips_failed_")}
+    assert by_error == {"clips_failed_AudioError": 1}
     assert counters["audio_ms"] == sum(SIZES)
     assert {distributions[f"{stage}_ms"] for stage in ("read", "encode", "write")} == {
         plan.num_shards

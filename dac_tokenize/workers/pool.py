@@ -29,6 +29,10 @@ begun with a task ends."""
 MOST_LOSSES_IN_A_ROW = 20
 """A pool that loses so many workers while no task is finished ends."""
 
+SECONDS_TO_LOAD = 600.0
+"""A worker may take so long, or until it counts as stalled, to get ready for work: importing and
+loading are no stall."""
+
 _SECONDS_TO_END = 5.0
 
 # What a worker says; every word counts as a sign of life.
@@ -202,15 +206,18 @@ class Pool:
         return None
 
     def _seconds_until_stall(self) -> float | None:
-        busy = [worker.last_word for worker in self._workers if worker.task is not None]
-        if not busy:
-            return None
-        return max(0.0, min(busy) + self._stall_timeout_seconds - time.monotonic())
+        busy = (worker for worker in self._workers if worker.task is not None)
+        stalls = [worker.last_word + self._patience(worker) for worker in busy]
+        return max(0.0, min(stalls) - time.monotonic()) if stalls else None
+
+    def _patience(self, worker: _Worker) -> float:
+        limit = self._stall_timeout_seconds
+        return limit if worker.is_loaded else max(limit, SECONDS_TO_LOAD)
 
     def _kill_stalled(self) -> Iterator[Lost]:
         for worker in list(self._workers):
             silence = time.monotonic() - worker.last_word
-            is_silent = silence > self._stall_timeout_seconds and not worker.pipe.poll()
+            is_silent = silence > self._patience(worker) and not worker.pipe.poll()
             if worker.task is not None and is_silent:
                 yield self._lose(worker, f"stalled: it finished nothing for {silence:.0f} s")
 

@@ -143,11 +143,11 @@ class _Worker:
 
     def _loaded(self) -> DacTokenizer:
         if self._tokenizer is None:
-            # A process that is not alone takes its share of the cores.
-            share = max(1, len(os.sched_getaffinity(0)) // self._job.num_workers)
-            threads = min(torch.get_num_threads(), share)
+            # Asked before the codec is loaded, which holds torch to one thread in forked processes:
+            # but this one's parent has never used more.
+            num_threads = max(1, torch.get_num_threads() // self._job.num_workers)
             self._tokenizer = tokenizer_for(self._job.codec, self._rank)
-            torch.set_num_threads(threads)
+            torch.set_num_threads(num_threads)
             self._voice.say(LOADED)
         return self._tokenizer
 

@@ -6,7 +6,12 @@ import time
 from pathlib import Path
 
 from dac_tokenize.errors import CorpusError
+from dac_tokenize.waveform import WaveformOpener
+from dac_tokenize.workers import worker
 from dac_tokenize.workers.pool import ALIVE, CRASHED, DONE, FAILED, LOADED, SAID
+
+HANGING_CLIP = "clip07.wav"
+ALWAYS, ONCE = 2, 1
 
 KILLED, KILLED_ONCE, STALLS, STALLS_ONCE, CRASHES, FAILS, EXITS, SLOW = range(1000, 1008)
 
@@ -41,6 +46,27 @@ def serve(pipe, rank, folder):
             continue
         pipe.send((SAID, f"half of {task}"))
         pipe.send((DONE, (task, rank)))
+
+
+def loads_slowly(pipe, rank, folder):
+    """Take longer to get ready than a task may take."""
+    time.sleep(1.2)
+    serve(pipe, rank, folder)
+
+
+def with_hanging_reader(pipe, rank, job):
+    """Be a real worker whose reader never returns from one clip: always, or the first time."""
+    read = WaveformOpener.__call__
+
+    def hang(self, reference):
+        mark = Path(job.plan.output).parent / "hung"
+        if reference.key == HANGING_CLIP and (job.num_threads == ALWAYS or not mark.exists()):
+            mark.touch()
+            time.sleep(1000)
+        return read(self, reference)
+
+    WaveformOpener.__call__ = hang
+    worker.serve(pipe, rank, job)
 
 
 def never_begins(pipe, rank, folder):

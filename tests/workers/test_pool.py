@@ -97,6 +97,11 @@ def test_who_gives_a_sign_of_life_is_not_stalled(run):
     assert (done(happened), lost(happened)) == ([SLOW], [])
 
 
+def test_getting_ready_is_no_stall(run):
+    happened = run(range(4), serve=serving.loads_slowly)
+    assert (done(happened), lost(happened)) == ([0, 1, 2, 3], [])
+
+
 def test_what_a_worker_raises_ends_the_run(run):
     with pytest.raises(CorpusError, match="the disk is full"):
         run([STALLS, 1, FAILS, *range(2, 1000)])
