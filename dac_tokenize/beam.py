@@ -293,7 +293,7 @@ class _TokenizeShard(beam.DoFn):
         output: str,
         codec: CodecOptions,
         num_threads: int,
-        stall_timeout_seconds: float | None,
+        stall_timeout_seconds: float | None = None,
     ) -> None:
         self._output = output
         self._codec = codec

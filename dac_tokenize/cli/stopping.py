@@ -6,7 +6,9 @@ cannot be interrupted; a process that runs a pipeline is therefore left without 
 
 import contextlib
 import logging
+import multiprocessing.util
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -66,6 +68,8 @@ def leave_process(stopped: Stopped, output: str) -> NoReturn:
     folders = corpus_folders(output)
     files.sweep(*folders)
     files.sweep_own(*folders)
+    if "multiprocessing.forkserver" in sys.modules:  # whose socket lies in a folder
+        shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
     say(stopped, logging.WARNING)
     sys.stdout.flush()
     os._exit(stopped.exit_status)

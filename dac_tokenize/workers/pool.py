@@ -17,8 +17,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerProcess
-from typing import Any
+from multiprocessing.process import BaseProcess
+from typing import Any, Literal
 
 from dac_tokenize.errors import WorkersLostError
 
@@ -77,7 +77,7 @@ class Lost:
 @dataclass(eq=False, slots=True)
 class _Worker:
     rank: int
-    process: ForkServerProcess
+    process: BaseProcess
     pipe: Connection
     task: int | None = None
     is_loaded: bool = False
@@ -93,6 +93,9 @@ class Pool:
         arguments: for `serve`; must pickle.
         num_workers: how many processes at once.
         stall_timeout_seconds: a worker with a task that says nothing for so long is killed.
+        start_method: "forkserver": workers are forked from one clean process that has imported
+            what they need, so that a new one is there at once; "spawn": each imports it all, but
+            no library can have woken a device before.
 
     A worker takes a task from its pipe and answers with pairs of a word (`ALIVE`, `LOADED` once it
     is ready for work, `SAID`, then `DONE`, `FAILED` or `CRASHED`) and a value; it must end when its
@@ -105,14 +108,13 @@ class Pool:
         arguments: tuple[Any, ...],
         num_workers: int,
         stall_timeout_seconds: float,
+        start_method: Literal["forkserver", "spawn"] = "forkserver",
     ) -> None:
         self._serve = serve
         self._arguments = arguments
         self._num_workers = num_workers
         self._stall_timeout_seconds = stall_timeout_seconds
-        # Workers are forked from one clean process that has imported what they need, but never
-        # touched a device: a new one is there at once, and CUDA forbids other ways of forking.
-        self._context = multiprocessing.get_context("forkserver")
+        self._context: Any = multiprocessing.get_context(start_method)
         self._context.set_forkserver_preload([serve.__module__])
         self._workers: list[_Worker] = []
         self._waiting: deque[int] = deque()
@@ -261,7 +263,7 @@ class Pool:
         self._workers.clear()
 
 
-def _death(process: ForkServerProcess) -> str:
+def _death(process: BaseProcess) -> str:
     """Say how a process ended whose pipe has."""
     process.join(_SECONDS_TO_END)
     code = process.exitcode

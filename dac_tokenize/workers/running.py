@@ -6,6 +6,9 @@ import logging
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
 
 from dac_tokenize import files
 from dac_tokenize.corpus import Plan, ShardProgress, ShardResult
@@ -63,9 +66,12 @@ def tokenize_shards(
     >>> finish_corpus(plan, "out", tokenize_shards(plan, num_workers=2))  # doctest: +SKIP
     """
     level = logging.getLogger("dac_tokenize").getEffectiveLevel()
-    job = Job(plan, codec or CodecOptions(), num_workers, num_threads, level, dict(os.environ))
+    codec = codec or CodecOptions()
+    job = Job(plan, codec, num_workers, num_threads, level, dict(os.environ))
     run = _Run(plan, on_progress)
-    pool = Pool(serve, (job,), num_workers, stall_timeout_seconds)
+    on_gpu = codec.device != "cpu" and torch.cuda.device_count() > 0
+    start_method: Literal["spawn", "forkserver"] = "spawn" if on_gpu else "forkserver"
+    pool = Pool(serve, (job,), num_workers, stall_timeout_seconds, start_method)
     for event in pool.run(unfinished(plan).indices):
         match event:
             case Said(task, Log(record)):

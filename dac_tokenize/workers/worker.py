@@ -1,6 +1,6 @@
 """What a worker process does: one shard after another, until its pipe ends."""
 
-# Imported here, not later: workers are forked from a process that has imported this.
+# All that workers need is imported here: they are forked from a process that has imported this.
 from __future__ import annotations
 
 import logging
@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+from transformers import DacModel  # noqa: F401
 
 from dac_tokenize import events, files
 from dac_tokenize.corpus import Plan, ShardProgress, ShardResult, published_shard, tokenize_shard

@@ -97,7 +97,8 @@ def test_stopped_run_ends_at_once_and_clean(command, tmp_path, number, where):
     )
     assert found, err
     assert int(found[1]) == len(shards(output)) < 400
-    assert not [path for path in tmp_path.rglob("*") if ".tmp-" in path.name]
+    left = [path for path in tmp_path.rglob("*") if ".tmp-" in path.name or "pymp-" in path.name]
+    assert left == []
     assert not [pid for pid in workers if is_alive(pid)]
 
 

@@ -83,7 +83,7 @@ def test_driver_killed(runs, arguments, whole, check, report, tmp_path):
     took = time.monotonic() - killed
     left = left_over(output)
     there = published(output)
-    assert runs.start(arguments(output, "--workers=2")).wait() == 0
+    assert runs.start(arguments(output)).wait() == 0
     check(output)
     report(
         f"--workers 2, driver killed after {there} shards: workers gone after {took:.2f} s, "

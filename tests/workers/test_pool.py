@@ -26,8 +26,8 @@ STALL_SECONDS = 0.5
 def run(tmp_path):
     """Run tasks; gives what happened, and holds that no process is left."""
 
-    def run(tasks, num_workers=2, serve=serving.serve, until=None):
-        pool = Pool(serve, (str(tmp_path),), num_workers, STALL_SECONDS)
+    def run(tasks, num_workers=2, serve=serving.serve, until=None, start_method="forkserver"):
+        pool = Pool(serve, (str(tmp_path),), num_workers, STALL_SECONDS, start_method)
         events = pool.run(tasks)
         happened = []
         try:
@@ -61,6 +61,10 @@ def test_every_task_once(run, num_workers):
     assert lost(happened) == []
     assert [event.message for event in happened if isinstance(event, Said)].count("half of 7") == 1
     assert {e.result[1] for e in happened if isinstance(e, Done)} <= set(range(num_workers))
+
+
+def test_processes_that_import_all_by_themselves(run):
+    assert done(run([KILLED_ONCE, 1], num_workers=1, start_method="spawn")) == [1, KILLED_ONCE]
 
 
 def test_no_tasks(run):

@@ -64,9 +64,7 @@ def test_a_decode_that_never_returns(plan, codec, expected, hangs, tmp_path, mon
     results = []
     run = tokenize_shards(plan, codec, on_progress=count, **options)
     if hangs == serving.ALWAYS:
-        with pytest.raises(
-            ShardsGivenUpError, match=r"1 of \d+ shards.* stalled: it finished"
-        ):
+        with pytest.raises(ShardsGivenUpError, match=r"1 of \d+ shards.* stalled: it finished"):
             results.extend(run)
         assert len(results) == plan.num_shards - 1
     else:
