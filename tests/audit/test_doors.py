@@ -3,14 +3,18 @@
 import json
 
 import apache_beam as beam
+import numpy as np
 import pytest
 from apache_beam.testing.util import assert_that
 
-from dac_tokenize.audit.auditing import audit_corpus
+from dac_tokenize.audit.auditing import audit_corpus, open_measurer, saved_plan
 from dac_tokenize.audit.options import AuditOptions
-from dac_tokenize.audit.sampling import SampleRequest
-from dac_tokenize.beam import AuditCodes
+from dac_tokenize.audit.sampling import SampleRequest, pick_rows
+from dac_tokenize.beam import AuditCodes, _DecodeRecords
 from dac_tokenize.cli import main
+from dac_tokenize.corpus import iter_rows
+from dac_tokenize.hf import decode_batch
+from dac_tokenize.process import CodecOptions
 
 OPTIONS = AuditOptions(
     sample=SampleRequest(count=4), codebooks=(2, "all"), page_clips=1, device="cpu"
@@ -46,6 +50,23 @@ def test_the_command_line_gives_the_plain_figures(clean_corpus, plain, tmp_path,
     assert as_read(tmp_path / "report") == plain
     out = capsys.readouterr().out
     assert "passed: 9 rows checked, 9 decoded, 4 clips" in out
+
+
+def test_all_doors_decode_the_same_sound(clean_corpus, tokenizer):
+    row = next(iter_rows(clean_corpus, columns=["key", "audio_codes", "num_samples"]))
+    codes, length = row["audio_codes"], row["num_samples"]
+    sounds = [tokenizer.decode([codes], [length])[0]]
+    batch = {"audio_codes": [codes], "num_samples": [length]}
+    sounds.append(decode_batch(batch, audio_form="array", device="cpu")["audio"][0]["array"])
+    transform = _DecodeRecords(CodecOptions(device="cpu"))
+    sounds.extend(record["waveform"] for record in transform.process([row]))
+    plan = saved_plan(clean_corpus)
+    picks = pick_rows(plan, SampleRequest(keys=(row["key"],)))
+    with open_measurer(plan, OPTIONS, tokenizer) as measurer:
+        sounds.extend(sound.decoded for _, sound in measurer.sounds(picks, 60.0))
+    assert len(sounds) == 4
+    for sound in sounds[1:]:
+        np.testing.assert_array_equal(sound, sounds[0])
 
 
 def test_a_threshold_not_met_is_status_4(clean_corpus, tmp_path, capsys):

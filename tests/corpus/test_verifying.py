@@ -249,6 +249,34 @@ def test_check_rows(table, found):
         assert says in problem.message
 
 
+def test_many_rows_with_one_fault_are_one_finding(out):
+    unfinished(out)
+    rewrite(
+        shard(out, 1),
+        lambda t: t.set_column(4, "duration_seconds", pa.array([1.5] * t.num_rows)),
+    )
+    num_rows = pq.read_metadata(shard(out, 1)).num_rows
+    assert num_rows > 2
+    (found,) = [f for f in verify_corpus(str(out)).findings if f.index == 1]
+    assert found.kind == "frames"
+    assert found.message.endswith(f", and {num_rows - 1} more like it")
+
+
+def test_rows_of_another_source_than_planned(out):
+    unfinished(out)
+    rewrite(
+        shard(out, 1),
+        lambda t: t.set_column(
+            t.column_names.index("source_uri"),
+            "source_uri",
+            pa.array(["elsewhere.wav", *t.column("source_uri").to_pylist()[1:]]),
+        ),
+    )
+    (found,) = [f for f in verify_corpus(str(out)).findings if f.index == 1]
+    assert found.kind == "keys"
+    assert "is of elsewhere.wav at 0 s, and in the plan of" in found.message
+
+
 @pytest.mark.parametrize("spoil", ["cut", "sum", "entry", "other plan"])
 def test_manifest_that_does_not_fit(out, spoil):
     before = tree(out)
