@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.common import print_table, timed, write_json
 from dac_tokenize import DacTokenizer
-from dac_tokenize.audit.metrics import log_mel_distance, si_sdr
+from dac_tokenize.audit import metrics
 from dac_tokenize.references import Reference
 from dac_tokenize.waveform import read_waveform
 from tests.codec.models import PUBLISHED_SHAPES, random_model
@@ -93,15 +93,15 @@ def quality(sounds: Sounds, decoded: Sounds, sampling_rate: int) -> dict[str, di
     """Return the mean SI-SDR and log-mel distance of either kind, over clips of 1 s and more."""
     scores = {}
     for kind, clips in sounds.items():
-        pairs = [
-            (clip, sound)
+        qualities = [
+            metrics.measure(clip, sound, sampling_rate)
             for clip, sound in zip(clips, decoded[kind], strict=True)
             if len(clip) >= SCORED_SECONDS * sampling_rate
         ]
         scores[kind] = {
-            "clips": float(len(pairs)),
-            "si_sdr_db": float(np.mean([si_sdr(*pair) for pair in pairs])),
-            "log_mel_db": float(np.mean([log_mel_distance(*p, sampling_rate) for p in pairs])),
+            "clips": float(len(qualities)),
+            "si_sdr_db": float(np.mean([quality.si_sdr_db for quality in qualities])),
+            "log_mel_db": float(np.mean([quality.log_mel_db for quality in qualities])),
         }
     return scores
 
