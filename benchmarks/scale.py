@@ -1,25 +1,24 @@
-"""How planning, running and resuming grow with the number of clips, with a fake reader and codec.
+"""How planning, running, resuming and appending grow with the number of clips.
 
-    python benchmarks/scale.py 10000 100000 1000000 --output scale.json
+    python -m benchmarks.scale 10000 100000 1000000 10000000
 
 Each size is measured in a process of its own, so that its peak memory is its own. What is real:
-spooling, sorting of keys' hashes, cutting, fingerprints, the plan's files, the job graph, one
-Parquet file a shard with its footer, the manifest, the check of every footer by a second run. What
-is fake: nothing is listed, opened or encoded; every clip is one frame.
+spooling, comparison of keys, cutting, fingerprints, the plan's files, the job graph, one Parquet
+file a shard with its footer, the manifest, the check of every footer by a second run, an append.
+What is fake: nothing is listed, opened or encoded, and one row of one frame stands for all of a
+shard's clips.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
-import platform
-import resource
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,17 +26,27 @@ from typing import Any
 import numpy as np
 
 from dac_tokenize.codec.checkpoint import CodecIdentity
-from dac_tokenize.corpus import PlanRequest, finish_corpus, open_plan, published_shard
+from dac_tokenize.corpus import (
+    PlanRequest,
+    append_plan,
+    finish_corpus,
+    load_plan,
+    open_plan,
+    published_shard,
+)
 from dac_tokenize.corpus.footer import ShardFooter, ShardStats
-from dac_tokenize.corpus.manifest import ShardResult, shard_result
-from dac_tokenize.corpus.plan import Plan, iter_shards, load_plan, load_shard
+from dac_tokenize.corpus.manifest import unfinished
+from dac_tokenize.corpus.parts import PlannedShard
+from dac_tokenize.corpus.plan import Plan, iter_shards, load_shard
 from dac_tokenize.corpus.record import Record, corpus_schema
+from dac_tokenize.corpus.results import ShardResult, shard_result
 from dac_tokenize.corpus.shard import ShardWriter
 from dac_tokenize.references import Reference
 from dac_tokenize.waveform import WaveformOptions
 
 CLIP_SECONDS = 9.0
 SHARD_SECONDS = 3600.0
+NEW_CLIPS = 10_000
 SAMPLE_SHARDS = 200
 """Shards whose references are read back, to tell what a worker pays for its own."""
 
@@ -53,9 +62,9 @@ CODEC = CodecIdentity(
 )
 
 
-def references(count: int) -> Iterator[Reference]:
-    """Yield as many references as asked for, with names, text and speaker as corpora have them."""
-    for index in range(count):
+def references(first: int, end: int) -> Iterator[Reference]:
+    """Yield references by their numbers, with names, text and speaker as corpora have them."""
+    for index in range(first, end):
         name = f"speaker{index // 500:06d}/session{index // 50 % 10}/clip{index:09d}.flac"
         yield Reference(
             key=name,
@@ -66,28 +75,27 @@ def references(count: int) -> Iterator[Reference]:
         )
 
 
-def fake_shard(plan: Plan, index: int, fingerprint: str) -> ShardResult:
-    """Write a shard of one frame a clip."""
+def fake_shard(plan: Plan, planned: PlannedShard) -> ShardResult:
+    """Write a shard in which one row of one frame stands for all clips."""
     schema = corpus_schema(plan.request.codec, plan.metadata_schema)
     codes = np.zeros((CODEC.num_codebooks, 1), np.uint16)
-    clips = load_shard(plan, index)
-    with ShardWriter(plan.shard_url(index), schema) as writer:
-        for clip in clips:
-            writer.write(Record(clip.key, codes, 320, 0.02, clip.uri, metadata=clip.metadata))
+    generation = plan.generation_of(planned.index)
+    with ShardWriter(plan.shard_url(planned.index), schema) as writer:
+        writer.write(Record(f"shard {planned.index}", codes, 320, 0.02, "s3://bucket"))
         footer = ShardFooter(
-            codec={name: getattr(CODEC, name) for name in CODEC.__slots__},
-            waveform={},
-            plan_fingerprint=plan.fingerprint,
-            shard_fingerprint=fingerprint,
-            index=index,
-            num_shards=plan.num_shards,
+            codec=asdict(CODEC),
+            waveform=asdict(plan.request.waveform),
+            plan_fingerprint=generation.fingerprint,
+            shard_fingerprint=planned.fingerprint,
+            index=planned.index,
+            num_shards=generation.end_shard,
             stats=ShardStats(
-                clips=len(clips),
-                rows=len(clips),
-                num_frames=len(clips),
-                num_tokens=len(clips) * CODEC.num_codebooks,
-                num_samples=320 * len(clips),
-                seconds=0.02 * len(clips),
+                clips=planned.num_clips,
+                rows=1,
+                num_frames=1,
+                num_tokens=CODEC.num_codebooks,
+                num_samples=320,
+                seconds=planned.estimated_seconds,
             ),
         )
         return shard_result(plan, footer, writer.publish(footer), skipped=False)
@@ -113,69 +121,66 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def measure(count: int, folder: str) -> dict[str, Any]:
-    """Plan, run, finish and resume a corpus of so many clips."""
+    """Plan, run, finish, resume and append to a corpus of so many clips."""
     output = str(Path(folder) / str(count))
     request = PlanRequest(("s3://bucket/corpus",), CODEC, WaveformOptions(), SHARD_SECONDS)
     baseline = peak_mib()
-    plan, plan_seconds = timed(lambda: open_plan(output, request, lambda: references(count)))
+    _, listing_seconds = timed(lambda: sum(1 for _ in references(0, count)))
+    plan, plan_seconds = timed(lambda: open_plan(output, request, lambda: references(0, count)))
     plan_peak = peak_mib()
     plan_bytes = sum(path.stat().st_size for path in (Path(output) / "_plan").iterdir())
     again, load_seconds = timed(lambda: load_plan(output))
     assert again == plan
     indices = np.linspace(0, plan.num_shards - 1, min(SAMPLE_SHARDS, plan.num_shards)).astype(int)
     _, read_seconds = timed(lambda: [load_shard(plan, int(index)) for index in indices])
+    graph_bytes = job_graph_bytes(output)
     shards, walk_seconds = timed(lambda: list(iter_shards(plan)))
-    results, write_seconds = timed(
-        lambda: [fake_shard(plan, shard.index, shard.fingerprint) for shard in shards]
-    )
+    results, write_seconds = timed(lambda: [fake_shard(plan, shard) for shard in shards])
     manifest, finish_seconds = timed(lambda: finish_corpus(plan, output, results))
-    assert manifest.rows == count
-    resumed, resume_seconds = timed(
-        lambda: [published_shard(plan, index) for index in range(plan.num_shards)]
-    )
-    assert all(resumed)
+    assert manifest.clips == count
+    resumed, resume_seconds = timed(lambda: [published_shard(plan, i) for i in plan.indices])
     again, refinish_seconds = timed(lambda: finish_corpus(plan, output, filter(None, resumed)))
     assert again == manifest
-    graph_bytes = job_graph_bytes(output)
     row = {
         "clips": count,
         "shards": plan.num_shards,
+        "making_up_references_seconds": listing_seconds,
         "plan_seconds": plan_seconds,
-        "plan_clips_per_second": count / plan_seconds,
         "plan_peak_mib": plan_peak,
         "imports_peak_mib": baseline,
         "plan_bytes": plan_bytes,
         "load_plan_seconds": load_seconds,
         "read_references_of_a_shard_ms": 1000 * read_seconds / len(indices),
+        "job_graph_bytes": graph_bytes,
         "list_all_shards_seconds": walk_seconds,
         "write_fake_shards_seconds": write_seconds,
         "finish_seconds": finish_seconds,
         "manifest_bytes": (Path(output) / "_manifest.json").stat().st_size,
         "resume_all_done_seconds": resume_seconds + refinish_seconds,
-        "job_graph_bytes": graph_bytes,
+        "append_new_alone_seconds": append(output, request, count, count + NEW_CLIPS),
+        "append_new_among_known_seconds": append(output, request, 0, count + 2 * NEW_CLIPS),
+        "whole_peak_mib": peak_mib(),
     }
     shutil.rmtree(output)
     return row
 
 
+def append(output: str, request: PlanRequest, first: int, end: int) -> float:
+    """Add `NEW_CLIPS` clips, the last of those listed; return the seconds of planning that."""
+    appended, seconds = timed(lambda: append_plan(output, request, lambda: references(first, end)))
+    assert (appended.num_new, appended.num_known) == (NEW_CLIPS, end - first - NEW_CLIPS)
+    plan = unfinished(appended.plan)
+    results = [fake_shard(plan, shard) for shard in iter_shards(plan)]
+    assert finish_corpus(appended.plan, output, results).clips == end
+    return seconds
+
+
 def peak_mib() -> float:
     """Return the peak resident memory of this process in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "load_before": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "pyarrow": version("pyarrow"),
-        "apache-beam": version("apache-beam"),
-        "dac-tokenize": version("dac-tokenize"),
-    }
+    # Not by `getrusage`, which counts the process that started this one.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    [line] = [one for one in lines if one.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -192,22 +197,24 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure all sizes asked for; write JSON; print the table."""
+    # Not before: the processes that measure import this file, and torch would count as theirs.
+    from benchmarks.common import write_json
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("clips", type=int, nargs="+", help="sizes to measure")
-    parser.add_argument("--output", help="where the figures go, as JSON")
     options = parser.parse_args()
-    report: dict[str, Any] = {"machine": machine(), "rows": []}
+    rows: list[dict[str, Any]] = []
     for count in options.clips:
         with (
             tempfile.TemporaryDirectory() as folder,
             multiprocessing.get_context("spawn").Pool(1) as pool,
         ):
-            report["rows"].append(pool.apply(measure, (count, folder)))
-        if options.output:
-            Path(options.output).write_text(json.dumps(report, indent=1) + "\n")
-        print(table(report["rows"][-1:]), flush=True)
-    print(json.dumps(report["machine"]))
-    print(table(report["rows"]))
+            load = os.getloadavg()[0]
+            row = pool.apply(measure, (count, folder))
+        rows.append(row | {"load_before": load, "load_after": os.getloadavg()[0]})
+        print(table(rows[-1:]), flush=True)
+        write_json("scale", {"apache-beam": version("apache-beam"), "rows": rows})
+    print(table(rows))
 
 
 if __name__ == "__main__":
