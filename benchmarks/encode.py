@@ -207,8 +207,8 @@ def main() -> None:
     )
     if options.precision == "float32":
         print(
-            f"\nD differs from A in {measured['D_frames_different_from_A']} frames; the two choices "
-            f"score at most {measured['largest_float64_score_margin']:.1e} apart in float64"
+            f"\nD differs from A in {measured['D_frames_different_from_A']} frames; the two "
+            f"choices score at most {measured['largest_float64_score_margin']:.1e} apart in float64"
         )
     name = f"encode-{options.device}-{options.shape}-{options.clips}-{options.precision}"
     write_json(name, measured)
