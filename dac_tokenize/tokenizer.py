@@ -11,7 +11,7 @@ import torch
 from dac_tokenize.codec.checkpoint import Checkpoint, CodecIdentity, load_checkpoint
 from dac_tokenize.codec.engine import AudioCodes, CodecEngine, Samples
 from dac_tokenize.codec.inputs import ClipLike, checked_codes, checked_lanes, mono_at_rate
-from dac_tokenize.codec.stream import run_in_order, run_packed
+from dac_tokenize.codec.stream import at_once, run_in_order, run_packed
 from dac_tokenize.codec.windows import WindowCutter
 from dac_tokenize.errors import ClipError, UsageError
 
@@ -212,7 +212,11 @@ class DacTokenizer:
         lanes = (checked_lanes(index, clip, self.sampling_rate) for index, clip in enumerate(clips))
         engine = self._engine
         for done in run_packed(
-            lanes, engine.encoder_windows, engine.encoder_rows, engine.encode_batch
+            lanes,
+            engine.encoder_windows,
+            engine.encoder_rows,
+            engine.start_batch,
+            engine.batches_under_way,
         ):
             yield EncodedClip(done.index, done.channel, done.result, done.num_positions, done.error)
 
@@ -243,7 +247,9 @@ class DacTokenizer:
             [self._checked_codes(codes, index)[None]] for index, codes in enumerate(audio_codes)
         )
         engine = self._engine
-        done = run_packed(blocks, engine.decoder_windows, engine.decoder_rows, engine.decode_batch)
+        done = run_packed(
+            blocks, engine.decoder_windows, engine.decoder_rows, at_once(engine.decode_batch)
+        )
         return [
             _fitted(item.result, length)
             for item, length in zip(done, wanted, strict=True)

@@ -190,9 +190,11 @@ class CudaEncoder:
         between = Ending(snaked=level.spare, snake=unit.inner)
         firsts = self._convolutions(level.snaked, unit.first, positions, between)
         seconds = self._convolutions(level.spare, unit.second, positions, ending(level.snaked))
-        ways += [
+        pairs = [
             partial(_both, first, second) for first, second in zip(firsts, seconds, strict=True)
         ]
+        # Where one kernel can do it, two are likely slower: only the likeliest are tried.
+        ways += pairs[:1] if ways else pairs
         if self._take(f"unit {channels}", ways) < swapping:
             return _Level(level.spare, level.snaked, level.plain)
         return level

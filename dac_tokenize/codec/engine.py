@@ -1,5 +1,7 @@
 """Batches of packed rows through the model: the one room that runs torch modules."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,9 +9,10 @@ import numpy.typing as npt
 import torch
 
 from dac_tokenize.codec.decoder import RowDecoder
+from dac_tokenize.codec.device import DeviceEncoder, has_kernels
 from dac_tokenize.codec.encoder import TiledEncoder, encode_rows
 from dac_tokenize.codec.geometry import Chain, decoder_chain, encoder_chain
-from dac_tokenize.codec.masks import level_gaps, level_masks
+from dac_tokenize.codec.masks import frame_mask, level_gaps, level_masks
 from dac_tokenize.codec.precision import float32_rule, precision_dtype
 from dac_tokenize.codec.quantizer import ResidualQuantizer
 from dac_tokenize.codec.rows import Batch, RowShape
@@ -27,6 +30,8 @@ _ROW_ACTIVATION_BYTES = 16 << 20
 _ROW_SECONDS_RANGE = (2.0, 4.0)
 _MIN_ROW_CONTEXTS = 6
 _ROWS_PER_BATCH = {"cpu": 1, "cuda": 16}
+# No cache to stay in where kernels read activations once: context and gaps cost 3 % of such a row.
+_KERNEL_ROW_SECONDS = 10.0
 _LOOKAHEAD_ROWS = 16
 
 
@@ -62,13 +67,34 @@ class CodecEngine:
         self._decoder_chain = decoder_chain(ratios[::-1])
         self._hop_length = self._encoder_chain.levels[0].positions_per_frame
         frame_rate = model.config.sampling_rate / self._hop_length
-        if row_seconds is None:
-            row_seconds = _suitable_row_seconds(model.config, self._encoder_chain)
-        self.encoder_rows, self.decoder_rows = (
-            _row_shape(chain, frame_rate, device, row_seconds, rows_per_batch)
-            for chain in (self._encoder_chain, self._decoder_chain)
+        kernels = has_kernels(device, self._encoder_chain)
+        encoder_seconds = decoder_seconds = row_seconds
+        if encoder_seconds is None or decoder_seconds is None:
+            encoder_seconds = decoder_seconds = _suitable_row_seconds(
+                model.config, self._encoder_chain
+            )
+            if kernels:
+                encoder_seconds = max(encoder_seconds, _KERNEL_ROW_SECONDS)
+        self.encoder_rows = _row_shape(
+            self._encoder_chain, frame_rate, device, encoder_seconds, rows_per_batch
+        )
+        self.decoder_rows = _row_shape(
+            self._decoder_chain, frame_rate, device, decoder_seconds, rows_per_batch
         )
         self._quantizer = ResidualQuantizer(model.quantizer, num_codebooks, device)
+        self._device_encoder: DeviceEncoder | None = None
+        if kernels:
+            # Before the weights are rounded: packing them rounds once.
+            self._device_encoder = DeviceEncoder(
+                model.encoder,
+                self._quantizer,
+                precision,
+                self.encoder_rows.frames,
+                frame_rate,
+                device,
+                rows_per_batch,
+            )
+            self.encoder_rows = _with_rows(self.encoder_rows, self._device_encoder.rows)
         on_cpu = device.type == "cpu"
         self._encoder = model.encoder.to(device, self._dtype)
         self._tiled_encoder = TiledEncoder(model.encoder, self._dtype) if on_cpu else None
@@ -84,7 +110,11 @@ class CodecEngine:
         """How codes are cut for decoding."""
         return _window_shape(self._decoder_chain, self.decoder_rows, 1)
 
-    @torch.inference_mode()
+    @property
+    def batches_under_way(self) -> int:
+        """How many batches are best started before the codes of the first are asked for."""
+        return 1 if self._device_encoder is None else 2
+
     def encode_batch(self, batch: Batch) -> list[AudioCodes]:
         """Encode a batch.
 
@@ -94,19 +124,31 @@ class CodecEngine:
         Returns:
             For each window the codes of its kept frames, uint16 (num_codebooks, kept frames).
         """
+        return self.start_batch(batch)()
+
+    def start_batch(self, batch: Batch) -> Callable[[], list[AudioCodes]]:
+        """Start to encode a batch; what comes back waits for what `encode_batch` returns.
+
+        On a device with kernels this returns while the device works; elsewhere all is done then.
+        """
         shape = self.encoder_rows
-        empty = np.zeros((1, shape.frames * self._hop_length), np.float32)
-        samples = torch.from_numpy(fill_rows(batch, shape, empty))
+        samples = fill_rows(
+            batch, shape, np.zeros((1, shape.frames * self._hop_length), np.float32)
+        )
+        if self._device_encoder is not None:
+            pending = self._device_encoder.submit(samples[:, 0], frame_mask(batch, shape))
+            return lambda: _kept(pending.result(), batch)
+        codes = _kept(self._encode(batch, torch.from_numpy(samples)), batch)
+        return lambda: codes
+
+    @torch.inference_mode()
+    def _encode(self, batch: Batch, samples: torch.Tensor) -> AudioCodes:
+        """Return the codes of whole rows, (rows, num_codebooks, frames)."""
         with float32_rule(self._precision):
             latents = self._latents(batch, samples)
         with float32_rule("float32"):
             codes = self._quantizer.encode(latents)
-        rows = codes.to("cpu").numpy().astype(np.uint16)
-        return [
-            rows[placed.row, :, placed.start + w.keep_start : placed.start + w.keep_stop]
-            for placed in batch
-            for w in (placed.window,)
-        ]
+        return codes.to("cpu").numpy().astype(np.uint16)
 
     def _latents(self, batch: Batch, samples: torch.Tensor) -> torch.Tensor:
         """Run the encoder in the way that suits the device."""
@@ -147,6 +189,15 @@ class CodecEngine:
         return kept
 
 
+def _kept(rows: AudioCodes, batch: Batch) -> list[AudioCodes]:
+    """Return what is kept of each window of `batch`, from the codes of whole rows."""
+    return [
+        rows[placed.row, :, placed.start + w.keep_start : placed.start + w.keep_stop]
+        for placed in batch
+        for w in (placed.window,)
+    ]
+
+
 def _suitable_row_seconds(config: Any, chain: Chain) -> float:
     """Return how long rows are best, for a `DacConfig` and its encoder."""
     bytes_per_second: int = 4 * config.encoder_hidden_size * config.sampling_rate
@@ -174,7 +225,12 @@ def _row_shape(
     rows = rows_per_batch or _ROWS_PER_BATCH.get(device.type, 1)
     if rows < 1:
         raise UsageError(f"rows_per_batch is {rows_per_batch}; expected at least 1")
-    return RowShape(frames, chain.gap_frames, rows, max(_LOOKAHEAD_ROWS, 2 * rows))
+    return _with_rows(RowShape(frames, chain.gap_frames, rows, 0), rows)
+
+
+def _with_rows(shape: RowShape, rows: int) -> RowShape:
+    """Return `shape` with so many rows in a batch, and as many windows waiting as suits them."""
+    return replace(shape, rows_per_batch=rows, lookahead_rows=max(_LOOKAHEAD_ROWS, 2 * rows))
 
 
 def _window_shape(chain: Chain, rows: RowShape, positions_per_frame: int) -> WindowShape:

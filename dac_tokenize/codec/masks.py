@@ -9,6 +9,7 @@ spread, so no other place needs it.
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from dac_tokenize.codec.geometry import Chain
@@ -43,6 +44,14 @@ def level_masks(
             cache[rate, deficit] = None if full else torch.from_numpy(mask).to(device, dtype)
         masks.append(cache[rate, deficit])
     return masks
+
+
+def frame_mask(batch: Sequence[PlacedWindow], shape: RowShape) -> npt.NDArray[np.bool_]:
+    """Return where windows lie, shape (rows, frames): all that a chain without deficits needs."""
+    mask = np.zeros((shape.rows_per_batch, shape.frames), dtype=np.bool_)
+    for placed in batch:
+        mask[placed.row, placed.start : placed.start + placed.window.num_frames] = True
+    return mask
 
 
 def level_gaps(batch: Sequence[PlacedWindow], chain: Chain, shape: RowShape) -> list[list[Span]]:

@@ -1,5 +1,6 @@
 """Clips in, results out, in order and in bounded memory: cut, pack, run, join."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,33 +14,45 @@ from dac_tokenize.errors import ClipError
 
 Array = npt.NDArray[Any]
 RunBatch = Callable[[Batch], list[Array]]
+Results = Callable[[], list[Array]]
+"""Waits for the results of a batch that was started: one for each of its windows."""
 
 
 def run_packed(
     clips: Iterable[Iterable[Array]],
     window_shape: WindowShape,
     row_shape: RowShape,
-    run_batch: RunBatch,
+    start_batch: Callable[[Batch], Results],
+    under_way: int = 1,
 ) -> Iterator[Assembled]:
-    """Run `run_batch` over all `clips`, packed, and yield what each clip gave.
+    """Run `start_batch` over all `clips`, packed, and yield what each clip gave.
 
     Args:
         clips: each an iterable of blocks, shape (lanes, ..., n), at least one position in all.
         window_shape: how clips are cut.
         row_shape: how windows are packed.
-        run_batch: takes a batch; returns for each of its windows the result of the kept frames.
+        start_batch: takes a batch; returns what waits for the results of the kept frames.
+        under_way: batches started before the results of the first are asked for; with 2, a device
+            that works on its own has the next batch at hand when it is done with one.
 
     Yields:
         One item for each lane of each clip, in order. A `ClipError` that a clip's blocks raise
         becomes one item that holds the error; nothing else of that clip comes out.
     """
     assembler, packer = Assembler(), RowPacker(row_shape)
+    started: deque[tuple[Batch, Results]] = deque()
+
+    def take(leave: int) -> Iterator[Assembled]:
+        while len(started) > leave:
+            batch, results = started.popleft()
+            for placed, result in zip(batch, results(), strict=True):
+                assembler.deliver(placed.window, result)
+            yield from assembler.finished()
 
     def run(batches: Iterator[Batch]) -> Iterator[Assembled]:
         for batch in batches:
-            for placed, result in zip(batch, run_batch(batch), strict=True):
-                assembler.deliver(placed.window, result)
-            yield from assembler.finished()
+            started.append((batch, start_batch(batch)))
+            yield from take(leave=under_way - 1)
 
     for index, blocks in enumerate(clips):
         assembler.open(index)
@@ -47,11 +60,24 @@ def run_packed(
             for window in _cut(index, blocks, window_shape, assembler):
                 yield from run(packer.add(window))
         except ClipError as error:
+            # Batches under way may hold windows of this clip: they come before it is given up.
+            yield from take(leave=0)
             packer.discard(index)
             assembler.fail(index, error)
         yield from assembler.finished()
     yield from run(packer.flush())
+    yield from take(leave=0)
     yield from assembler.finished()
+
+
+def at_once(run_batch: RunBatch) -> Callable[[Batch], Results]:
+    """Return what starts a batch where starting it is doing it."""
+
+    def start_batch(batch: Batch) -> Results:
+        results = run_batch(batch)
+        return lambda: results
+
+    return start_batch
 
 
 def run_in_order(
