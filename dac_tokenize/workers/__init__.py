@@ -7,6 +7,18 @@
 | `running.py` | `tokenize_shards`: all shards of a plan through a pool |
 """
 
-from dac_tokenize.workers.running import tokenize_shards
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dac_tokenize.workers.running import tokenize_shards
 
 __all__ = ["tokenize_shards"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs torch when it is first used: `pool` does without."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from dac_tokenize.workers import running
+
+    return getattr(running, name)

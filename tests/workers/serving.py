@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 
 from dac_tokenize.errors import CorpusError
-from dac_tokenize.waveform import WaveformOpener
-from dac_tokenize.workers import worker
 from dac_tokenize.workers.pool import ALIVE, CRASHED, DONE, FAILED, LOADED, SAID
 
 HANGING_CLIP = "clip07.wav"
@@ -56,6 +54,9 @@ def loads_slowly(pipe, rank, folder):
 
 def with_hanging_reader(pipe, rank, job):
     """Be a real worker whose reader never returns from one clip: always, or the first time."""
+    from dac_tokenize.waveform import WaveformOpener
+    from dac_tokenize.workers import worker
+
     read = WaveformOpener.__call__
 
     def hang(self, reference):
