@@ -24,9 +24,8 @@ pytestmark = pytest.mark.usefixtures("interpreted")
 CPU = torch.device("cpu")
 ROWS = 2
 SHAPES = {
-    "odd": {"downsampling_ratios": (2, 5), "frames": 17},
     "short": {"downsampling_ratios": (2, 4), "frames": 19},
-    "12 wide": {"downsampling_ratios": (3, 2), "frames": 23, "width": 12},
+    "12 wide": {"downsampling_ratios": (5,), "frames": 12, "width": 12},
 }
 
 
@@ -68,7 +67,7 @@ def assert_as_near(model, samples, masks, latents) -> None:
     assert error < 1e-5 * exact[heard].norm()
 
 
-@pytest.mark.parametrize(("name", "way"), [("odd", 0), ("short", -1), ("12 wide", 1)])
+@pytest.mark.parametrize(("name", "way"), [("short", -1), ("12 wide", 0)])
 @torch.inference_mode()
 def test_latents_and_codes_are_those_of_the_plain_form(name: str, way: int) -> None:
     model, plain, ours, (_, samples, masks) = prepared(
@@ -114,7 +113,7 @@ def test_rows_wholly_filled_need_no_mask() -> None:
 @torch.inference_mode()
 def test_a_batch_leaves_nothing_behind() -> None:
     """Buffers are kept from batch to batch: the second batch is none the wiser."""
-    _, _, ours, (_, samples, masks) = prepared("short", "float32", lambda key, ways: 0)
+    _, _, ours, (_, samples, masks) = prepared("12 wide", "float32", lambda key, ways: 0)
     heard = masks[-1].bool()
     first = ours(samples, masks).clone()
     ours(torch.full_like(samples, 5.0), [None] * 10)
