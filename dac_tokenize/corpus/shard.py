@@ -76,14 +76,18 @@ class ShardWriter:
         self._writer: Any = None
 
     def __enter__(self) -> Self:
-        self._writer = pq.ParquetWriter(
-            str(self._path),
-            self._schema,
-            compression="zstd",
-            use_dictionary=True,
-            write_statistics=_plain_columns(self._schema),
-            write_page_checksum=True,
-        )
+        try:
+            self._writer = pq.ParquetWriter(
+                str(self._path),
+                self._schema,
+                compression="zstd",
+                use_dictionary=True,
+                write_statistics=_plain_columns(self._schema),
+                write_page_checksum=True,
+            )
+        except BaseException:  # a full disk, most likely: what was made of the file goes
+            self._path.unlink(missing_ok=True)
+            raise
         return self
 
     def __exit__(
