@@ -1,6 +1,8 @@
 """A codec's encoder on a CUDA device: kernels, graphs, copies beside computing, rows that fit."""
 
 import importlib.util
+import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +21,12 @@ def has_kernels(device: torch.device, chain: Chain) -> bool:
     """Return whether `DeviceEncoder` can be used on `device` for an encoder with this chain.
 
     It needs a CUDA device that Triton compiles for, Triton itself, which comes with PyTorch on
-    Linux, and an encoder whose levels all hold whole frames, as those of all known codecs do.
+    Linux, the C compiler that it calls (`CC`, or clang or gcc on the path), and an encoder whose
+    levels all hold whole frames, as those of all known codecs do.
     """
     if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return False
+    if not (os.environ.get("CC") or shutil.which("clang") or shutil.which("gcc")):
         return False
     cuda: Any = torch.cuda
     return cuda.get_device_capability(device) >= (8, 0) and not any(
