@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dac_tokenize.codec.decoder import RowDecoder
+from dac_tokenize.codec.decoder import RowDecoder, TiledDecoder
 from dac_tokenize.codec.device import DeviceEncoder, has_kernels
 from dac_tokenize.codec.encoder import TiledEncoder, encode_rows
 from dac_tokenize.codec.geometry import Chain, decoder_chain, encoder_chain
@@ -95,10 +95,13 @@ class CodecEngine:
                 rows_per_batch,
             )
             self.encoder_rows = _with_rows(self.encoder_rows, self._device_encoder.rows)
-        on_cpu = device.type == "cpu"
-        self._encoder = model.encoder.to(device, self._dtype)
-        self._tiled_encoder = TiledEncoder(model.encoder, self._dtype) if on_cpu else None
-        self._decoder = RowDecoder(model.decoder, device, self._dtype)
+        self._tiles: tuple[TiledEncoder, TiledDecoder] | None = None
+        if device.type == "cpu":
+            encoder, decoder = model.encoder.to(device), model.decoder.to(device)
+            self._tiles = TiledEncoder(encoder, self._dtype), TiledDecoder(decoder, self._dtype)
+        else:
+            self._encoder = model.encoder.to(device, self._dtype)
+            self._decoder = RowDecoder(model.decoder, device, self._dtype)
 
     @property
     def encoder_windows(self) -> WindowShape:
@@ -153,8 +156,8 @@ class CodecEngine:
     def _latents(self, batch: Batch, samples: torch.Tensor) -> torch.Tensor:
         """Run the encoder in the way that suits the device."""
         shape, chain = self.encoder_rows, self._encoder_chain
-        if self._tiled_encoder is not None:
-            return self._tiled_encoder(samples, level_gaps(batch, chain, shape))
+        if self._tiles is not None:
+            return self._tiles[0](samples, level_gaps(batch, chain, shape))
         masks = level_masks(batch, chain, shape, self._device, self._dtype)
         return encode_rows(self._encoder, samples.to(self._device, self._dtype), masks)
 
@@ -168,17 +171,20 @@ class CodecEngine:
         Returns:
             For each window the samples of its kept frames, float32 (num_samples,).
         """
-        shape = self.decoder_rows
+        shape, chain = self.decoder_rows, self._decoder_chain
         quantizer = self._quantizer
         empty = np.full((quantizer.num_codebooks, shape.frames), quantizer.codebook_size, np.int64)
         codes = torch.from_numpy(fill_rows(batch, shape, empty)).to(self._device)
-        masks = level_masks(batch, self._decoder_chain, shape, self._device, self._dtype)
         with float32_rule("float32"):
             quantized = quantizer.decode(codes)
         with float32_rule(self._precision):
-            samples = self._decoder(quantized.to(self._dtype), masks)
+            if self._tiles is not None:
+                samples = self._tiles[1](quantized, level_gaps(batch, chain, shape))
+            else:
+                masks = level_masks(batch, chain, shape, self._device, self._dtype)
+                samples = self._decoder(quantized.to(self._dtype), masks)
         rows = samples.float().to("cpu").numpy()
-        level = self._decoder_chain.levels[-1]
+        level = chain.levels[-1]
         kept = []
         for placed in batch:
             window, first = placed.window, placed.start * level.positions_per_frame
