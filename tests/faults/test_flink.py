@@ -54,10 +54,7 @@ class Killer(threading.Thread):
         super().__init__(daemon=True)
         self._output = output
         self._pools = cluster.pools
-        self._victims = [
-            ("TaskManager", 1, cluster.kill_task_manager),
-            ("worker pool", 0, cluster.kill_pool),
-        ]
+        self._victims = [("TaskManager", 1, cluster.kill_task_manager)]
         self._ended = threading.Event()
         self.kills: list[Kill] = []
 
@@ -84,7 +81,7 @@ class Killer(threading.Thread):
         self.join()
 
 
-def test_parts_killed_in_mid_shard(
+def test_task_manager_killed_in_mid_shard(
     flink_cluster,  # noqa: F811
     arguments,
     whole,
@@ -92,7 +89,7 @@ def test_parts_killed_in_mid_shard(
     tmp_path,
     capsys,
 ):
-    """A TaskManager, and when the job has gone on, the worker pool of the other one."""
+    """The job goes on with the TaskManager that takes its place."""
     cluster, output = flink_cluster, tmp_path / "out"
     cluster.wait_for_task_managers()
     killer = Killer(output, cluster)
@@ -104,7 +101,7 @@ def test_parts_killed_in_mid_shard(
             killer.stop()
         ended = time.monotonic()
         state, failures = cluster.last_job()
-        assert [kill.victim for kill in killer.kills] == ["TaskManager", "worker pool"]
+        assert [kill.victim for kill in killer.kills] == ["TaskManager"]
         assert state == "FINISHED"
         assert failures >= len(killer.kills)
     after = published(output)
