@@ -14,7 +14,7 @@ from dac_tokenize.waveform import opening
 
 WRAPPED = [
     (DacTokenizer, "from_pretrained"),
-    (CodecEngine, "encode_batch"),
+    (CodecEngine, "start_batch"),
     (opening, "open_sound"),
     (opening, "resample_blocks"),
     (beam, "tokenize_shard"),
