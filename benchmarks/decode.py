@@ -10,8 +10,6 @@ and the best time of each counts, so that a machine shared with others is fair t
 
 import argparse
 import math
-import resource
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,15 +20,14 @@ from benchmarks.common import (
     print_table,
     prompt_seconds,
     song_seconds,
-    timed,
     write_json,
 )
+from benchmarks.ways import COMPARED_COLUMNS, compared_cells, take_turns
 from dac_tokenize import DacTokenizer
 from dac_tokenize.codec.geometry import RESIDUAL_DILATIONS, RESIDUAL_KERNEL_SIZE
 from dac_tokenize.codec.precision import float32_rule, precision_dtype
 from tests.codec.models import PUBLISHED_SHAPES, random_model
 
-BATCH = 16
 Sounds = list[np.ndarray]
 
 
@@ -74,37 +71,11 @@ class PlainDecoder:
             for row, n in zip(sound, frames, strict=True)
         ]
 
-    def one_by_one(self, clips: list[np.ndarray]) -> Sounds:
-        """A: one clip at a time."""
-        return [self.decode([clip])[0] for clip in clips]
-
-    def in_batches(self, clips: list[np.ndarray]) -> Sounds:
-        """B: padded batches in file order."""
-        return [s for i in range(0, len(clips), BATCH) for s in self.decode(clips[i : i + BATCH])]
-
-    def sorted_batches(self, clips: list[np.ndarray]) -> Sounds:
-        """C: padded batches, sorted by length."""
-        order = sorted(range(len(clips)), key=lambda i: clips[i].shape[1])
-        sounds = self.in_batches([clips[i] for i in order])
-        back: Sounds = [np.empty(0)] * len(clips)
-        for i, sound in zip(order, sounds, strict=True):
-            back[i] = sound
-        return back
-
 
 def largest_difference(sounds: Sounds, reference: Sounds) -> float:
     """Return the largest difference of two samples, in full scale."""
     pairs = zip(sounds, reference, strict=True)
     return float(max(np.abs(one - other).max() for one, other in pairs))
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Return the most memory used since the last call: of the GPU, or of the process so far."""
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        return int(peak)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def random_codes(model: Any, clip_seconds: list[float]) -> list[np.ndarray]:
@@ -130,19 +101,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     plain = PlainDecoder(model, device, options.precision)
     total = sum(c.shape[1] for c in clips) * plain.hop_length / model.config.sampling_rate
     ours = DacTokenizer.from_pretrained(model, device=device, precision=options.precision)
-    ways: dict[str, Callable[[], Sounds]] = {
-        "A one by one": lambda: plain.one_by_one(clips),
-        "B batches of 16": lambda: plain.in_batches(clips),
-        "C sorted batches": lambda: plain.sorted_batches(clips),
-        "D dac_tokenize": lambda: ours.decode(clips),
-    }
-    best, sounds, peak = dict.fromkeys(ways, math.inf), {}, {}
-    for _ in range(options.repeats):
-        for name, work in ways.items():
-            peak_bytes(device)
-            elapsed, sounds[name] = timed(work)
-            best[name] = min(best[name], elapsed)
-            peak[name] = peak_bytes(device)
+    best, sounds, peak = take_turns(plain.decode, ours.decode, clips, device, options.repeats)
     operations = decoder_operations(model)
     with float32_rule(options.precision):
         product = matmul_rate(options.device, precision_dtype(options.precision, device))
@@ -161,7 +120,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                     sounds[name], sounds["A one by one"]
                 ),
             }
-            for name in ways
+            for name in best
         },
     }
 
@@ -169,25 +128,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def show(measured: dict[str, Any]) -> None:
     """Print the table."""
     options, ways = measured["options"], measured["ways"]
-    speed = {name: way["hours_per_hour"] for name, way in ways.items()}
     print(
         f"{measured['clips']} clips, {measured['audio_seconds']:.0f} s; {options['shape']} at "
         f"width {options['width']}, {options['precision']} on {options['device']}; matrix product "
         f"{measured['matmul_flops'] / 1e9:.0f} GFLOP/s\n"
     )
-    columns = ["way", "hours/hour", "to A", "to B", "to C", "of matmul", "peak MB"]
-    rows = [
+    print_table(
+        [*COMPARED_COLUMNS, "largest difference"],
         [
-            name,
-            speed[name],
-            *(speed[name] / other for other in list(speed.values())[:3]),
-            way["share_of_matmul_rate"],
-            way["peak_bytes"] // 2**20,
-            way["largest_difference_from_A"],
-        ]
-        for name, way in ways.items()
-    ]
-    print_table([*columns, "largest difference"], rows)
+            [*compared_cells(name, ways), way["largest_difference_from_A"]]
+            for name, way in ways.items()
+        ],
+    )
 
 
 def main(given: list[str] | None = None) -> None:

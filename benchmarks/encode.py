@@ -10,8 +10,6 @@ best time of each counts, so that a machine shared with others is fair to all.
 
 import argparse
 import math
-import resource
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,9 +20,9 @@ from benchmarks.common import (
     print_table,
     prompt_seconds,
     song_seconds,
-    timed,
     write_json,
 )
+from benchmarks.ways import COMPARED_COLUMNS, compared_cells, take_turns
 from dac_tokenize import DacTokenizer
 from dac_tokenize.codec.geometry import (
     RESIDUAL_DILATIONS,
@@ -34,7 +32,6 @@ from dac_tokenize.codec.geometry import (
 from dac_tokenize.codec.precision import float32_rule, precision_dtype
 from tests.codec.models import PUBLISHED_SHAPES, random_clip, random_model, tie_margin
 
-BATCH = 16
 Codes = list[np.ndarray]
 
 
@@ -73,23 +70,6 @@ class Plain:
             codes = self.model.encode(values).audio_codes.cpu().numpy()
         return [c[:, :n] for c, n in zip(codes, frames, strict=True)]
 
-    def one_by_one(self, clips: list[np.ndarray]) -> Codes:
-        """A: one clip at a time."""
-        return [self.encode([clip])[0] for clip in clips]
-
-    def in_batches(self, clips: list[np.ndarray]) -> Codes:
-        """B: padded batches in file order."""
-        return [c for i in range(0, len(clips), BATCH) for c in self.encode(clips[i : i + BATCH])]
-
-    def sorted_batches(self, clips: list[np.ndarray]) -> Codes:
-        """C: padded batches, sorted by length."""
-        order = sorted(range(len(clips)), key=lambda i: len(clips[i]))
-        codes = self.in_batches([clips[i] for i in order])
-        back: Codes = [np.empty(0)] * len(clips)
-        for i, c in zip(order, codes, strict=True):
-            back[i] = c
-        return back
-
 
 def different(codes: Codes, reference: Codes) -> list[int]:
     """Return how many tokens differ, for each codebook."""
@@ -111,15 +91,6 @@ def margins(model: Any, clips: list[np.ndarray], codes: Codes, reference: Codes)
     return found
 
 
-def peak_bytes(device: torch.device) -> int:
-    """Return the most memory used since the last call: of the GPU, or of the process so far."""
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        return int(peak)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run all ways and return their figures."""
     device = torch.device(options.device)
@@ -131,19 +102,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     total = sum(len(clip) for clip in clips) / rate
     ours = DacTokenizer.from_pretrained(model, device=device, precision=options.precision)
     plain = Plain(model, device, options.precision)
-    ways: dict[str, Callable[[], Codes]] = {
-        "A one by one": lambda: plain.one_by_one(clips),
-        "B batches of 16": lambda: plain.in_batches(clips),
-        "C sorted batches": lambda: plain.sorted_batches(clips),
-        "D dac_tokenize": lambda: ours.encode(clips),
-    }
-    best, codes, peak = dict.fromkeys(ways, math.inf), {}, {}
-    for _ in range(options.repeats):
-        for name, work in ways.items():
-            peak_bytes(device)
-            elapsed, codes[name] = timed(work)
-            best[name] = min(best[name], elapsed)
-            peak[name] = peak_bytes(device)
+    best, codes, peak = take_turns(plain.encode, ours.encode, clips, device, options.repeats)
     apart: list[float] = []
     if options.precision == "float32":
         ours_and_theirs = codes["D dac_tokenize"], codes["A one by one"]
@@ -152,7 +111,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     with float32_rule(options.precision):
         product = matmul_rate(options.device, plain.dtype)
     figures = {}
-    for name in ways:
+    for name in best:
         figures[name] = {
             "hours_per_hour": total / best[name],
             "share_of_matmul_rate": operations * total / best[name] / product,
@@ -185,23 +144,15 @@ def main() -> None:
     options = parser.parse_args()
     measured = measure(options)
     ways = measured["ways"]
-    speed = {name: way["hours_per_hour"] for name, way in ways.items()}
     print(
         f"{measured['clips']} clips, {measured['audio_seconds']:.0f} s, {measured['tokens']:,} "
         f"tokens; {options.shape} at width {options.width}, {options.precision} on "
         f"{options.device}; matrix product {measured['matmul_flops'] / 1e9:.0f} GFLOP/s\n"
     )
     print_table(
-        ["way", "hours/hour", "to A", "to B", "to C", "of matmul", "peak MB", "tokens differ"],
+        [*COMPARED_COLUMNS, "tokens differ"],
         [
-            [
-                name,
-                speed[name],
-                *(speed[name] / other for other in list(speed.values())[:3]),
-                way["share_of_matmul_rate"],
-                way["peak_bytes"] // 2**20,
-                sum(way["tokens_different_from_A"]),
-            ]
+            [*compared_cells(name, ways), sum(way["tokens_different_from_A"])]
             for name, way in ways.items()
         ],
     )
