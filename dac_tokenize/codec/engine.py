@@ -118,21 +118,17 @@ class CodecEngine:
         """How many batches are best started before the codes of the first are asked for."""
         return 1 if self._device_encoder is None else 2
 
-    def encode_batch(self, batch: Batch) -> list[AudioCodes]:
-        """Encode a batch.
+    def start_batch(self, batch: Batch) -> Callable[[], list[AudioCodes]]:
+        """Start to encode a batch.
+
+        On a device with kernels this returns while the device works; elsewhere all is done then.
 
         Args:
             batch: windows of samples, float32 of shape (num_samples,).
 
         Returns:
-            For each window the codes of its kept frames, uint16 (num_codebooks, kept frames).
-        """
-        return self.start_batch(batch)()
-
-    def start_batch(self, batch: Batch) -> Callable[[], list[AudioCodes]]:
-        """Start to encode a batch; what comes back waits for what `encode_batch` returns.
-
-        On a device with kernels this returns while the device works; elsewhere all is done then.
+            What waits for the codes: for each window those of its kept frames, uint16
+            (num_codebooks, kept frames).
         """
         shape = self.encoder_rows
         samples = fill_rows(
