@@ -37,6 +37,20 @@ if __name__ == "__main__":
     print(list(mapped["audio_codes"]))
 """
 
+POOLS = """
+from pathlib import Path
+import torch
+from dac_tokenize.process import CodecOptions, tokenizer_for
+
+def threads():
+    return len(list(Path("/proc/self/task").iterdir()))
+
+tokenizer_for(CodecOptions(device="cpu"))
+before = threads()
+torch.ones(10_000_000).sin()
+print(torch.get_num_threads(), threads() - before)
+"""
+
 
 def run(arguments, timeout_seconds=240):
     """Runs a command whose workers, should they hang, end with it; returns what it prints."""
@@ -50,6 +64,12 @@ def run(arguments, timeout_seconds=240):
         raise
     assert child.returncode == 0, errors
     return printed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_loading_makes_no_pool_of_threads():
+    """Beside the pool of Beam's thread it would keep both from spinning."""
+    assert run([sys.executable, "-c", POOLS]).split() == ["2", "1"]
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
