@@ -4,24 +4,33 @@
 # mypy: allow-untyped-calls
 
 import contextlib
+import logging
 import re
 import shlex
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    FlinkRunnerOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+)
+from apache_beam.runners.portability.flink_runner import FlinkRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from dac_tokenize import errors
 from dac_tokenize.beam import TokenizeCorpus
-from dac_tokenize.cli.quiet import runner_logs
+from dac_tokenize.cli.flink import cancel_job, new_job_name
+from dac_tokenize.cli.quiet import runner_logs, say
 from dac_tokenize.cli.runners import Runner, runner_of
-from dac_tokenize.cli.stopping import Stopped
+from dac_tokenize.cli.stopping import Stopped, stoppable
 from dac_tokenize.errors import CorpusError
 from dac_tokenize.process import CodecOptions
 
@@ -52,6 +61,7 @@ def run_transform(transform: "beam.PTransform[Any, Any]", beam_options: Sequence
     runner = runner_of(beam_options)
     pipeline = _pipeline(runner, beam_options)
     _ = pipeline | transform
+    in_cluster = _job_in_flink(pipeline.options) if runner.name == "FlinkRunner" else None
     try:
         with runner_logs(shown=not runner.is_local):
             if runner.is_local:
@@ -66,6 +76,13 @@ def run_transform(transform: "beam.PTransform[Any, Any]", beam_options: Sequence
         if runner.is_local:
             raise
         raise CorpusError(_runner_failed(runner, error)) from error
+    except Stopped:
+        if in_cluster is not None:
+            _cancel(*in_cluster)
+        raise
+    finally:
+        # Beam does so too where a run gets to its end.
+        shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)
 
 
 def _pipeline(runner: Runner, beam_options: Sequence[str]) -> beam.Pipeline:
@@ -77,6 +94,21 @@ def _pipeline(runner: Runner, beam_options: Sequence[str]) -> beam.Pipeline:
     command = f"{shlex.quote(sys.executable)} -m dac_tokenize.cli.worker"
     environment = SubprocessSDKEnvironment.from_command_string(command)
     return beam.Pipeline(runner=FnApiRunner(default_environment=environment), options=options)
+
+
+def _job_in_flink(options: PipelineOptions) -> tuple[str, str] | None:
+    """Return the JobManager's URL and the job's name; None where Beam starts a Flink of its own."""
+    named = options.view_as(GoogleCloudOptions)  # whose name all runners take
+    named.job_name = named.job_name or new_job_name()
+    master = FlinkRunner.add_http_scheme(options.view_as(FlinkRunnerOptions).flink_master)
+    return None if master.startswith("[") else (master, named.job_name)
+
+
+def _cancel(master: str, name: str) -> None:
+    if cancel_job(master, name):
+        say(f"the job {name} at {master} is cancelled")
+    else:
+        say(f"the job {name} may go on: look for it at {master}", logging.WARNING)
 
 
 def _in_thread(run: Callable[[], object]) -> None:
@@ -97,12 +129,15 @@ def _in_thread(run: Callable[[], object]) -> None:
 
 
 def _wait(result: PipelineResult) -> None:
-    try:
-        result.wait_until_finish()
-    except Stopped:
-        with contextlib.suppress(Exception):
-            result.cancel()
-        raise
+    # A job server that Beam has started ends itself at a SIGINT, before anybody could ask it to
+    # cancel the job: the signals are taken back.
+    with stoppable():
+        try:
+            result.wait_until_finish()
+        except Stopped:
+            with contextlib.suppress(Exception):
+                result.cancel()
+            raise
 
 
 def raise_error_of_worker(text: str, cause: BaseException | None = None) -> None:

@@ -18,11 +18,11 @@ from dac_tokenize.codec.kernels.first import convolve_samples
 from dac_tokenize.codec.kernels.packed import PackedBlock, PackedEncoder, PackedUnit
 from dac_tokenize.codec.kernels.quantize import KernelQuantizer
 from dac_tokenize.codec.kernels.sheets import Sheet, Snake, Weights
-from dac_tokenize.codec.kernels.tiles import convolution_tiles, unit_tiles
+from dac_tokenize.codec.kernels.tiles import by_library, convolution_tiles, unit_tiles
 from dac_tokenize.codec.kernels.unit import run_unit
 from dac_tokenize.codec.masks import Mask
 from dac_tokenize.codec.precision import float32_rule
-from dac_tokenize.codec.ways import Choose, Way, first_way
+from dac_tokenize.codec.ways import Choose, Way, likeliest_way
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class CudaEncoder:
         quantizer: KernelQuantizer,
         rows: int,
         frames: int,
-        choose: Choose = first_way,
+        choose: Choose = likeliest_way,
     ) -> None:
         self._packed, self._quantizer, self._choose = packed, quantizer, choose
         self._rows = rows
@@ -74,14 +74,20 @@ class CudaEncoder:
             self._latents = self._sheet(frames, packed.last.out_channels, torch.float32)
             ending = Ending(plain=self._latents)
             self._take("last", self._convolutions(level.snaked, packed.last, frames, ending))
-        self._projected = quantizer.make_projected(self._latents)
         self.codes = quantizer.make_codes(self._latents)
+        projected = quantizer.make_projected(self._latents)
+        self._quantize = partial(quantizer.encode, self._latents, projected, self.codes)
 
     @torch.inference_mode()
     def run(self) -> None:
         """Turn `samples` and `frame_mask` into `codes`, on the stream at hand."""
         self._encode()
-        self._quantizer.encode(self._latents, self._projected, self.codes)
+        self._quantize()
+
+    @property
+    def steps(self) -> list[Way]:
+        """All that `run` does."""
+        return [*self._steps, self._quantize]
 
     @torch.inference_mode()
     def __call__(self, samples: torch.Tensor, masks: Sequence[Mask]) -> torch.Tensor:
@@ -109,10 +115,9 @@ class CudaEncoder:
                 step()
 
     def _take(self, key: str, ways: Sequence[Way]) -> int:
-        """Choose a way, make it the next step, and do it once for what comes after."""
+        """Choose a way and make it the next step."""
         chosen = self._choose((self._packed.precision, key), ways)
         self._steps.append(ways[chosen])
-        ways[chosen]()
         return chosen
 
     def _sheet(
@@ -122,16 +127,19 @@ class CudaEncoder:
         return Sheet.make(self._rows, positions, channels, dtype, self._packed.device, halo)
 
     def _room_for_sums(self) -> torch.Tensor:
-        """Return room for the sums of the widest sheet, where a library may compute them."""
-        size = 0
-        if self._packed.precision == "float32":
-            positions = self.samples.numel()
-            for block in self._packed.blocks:
-                size = max(size, positions * block.units[0].first.out_channels)
-                positions //= block.strided.step
-                size = max(size, positions * block.strided.out_channels)
-            size = max(size, positions * self._packed.last.out_channels)
-        return torch.empty(size, device=self._packed.device)
+        """Return room for the sums of the largest sheet that a library computes."""
+        positions = self.samples.numel()
+        sums = []
+        for block in self._packed.blocks:
+            sums.append((positions, block.units[0].first))
+            positions //= block.strided.step
+            sums.append((positions, block.strided))
+        sums.append((positions, self._packed.last))
+        sizes = [n * weights.out_channels for n, weights in sums if self._by_library(weights)]
+        return torch.empty(max(sizes, default=0), device=self._packed.device)
+
+    def _by_library(self, weights: Weights) -> bool:
+        return by_library(self._packed.precision, weights.out_channels)
 
     def _level(self, positions: int, channels: int, readers: Sequence[Weights]) -> _Level:
         """Make the sheets of a level that the convolutions `readers` read."""
@@ -204,14 +212,12 @@ class CudaEncoder:
     ) -> list[Way]:
         """Return the ways to do a convolution and what follows it."""
         precision = self._packed.precision
-        ways: list[Way] = [
+        if self._by_library(weights):
+            return [partial(convolve_by_library, source, weights, positions, ending, self._sums)]
+        return [
             partial(convolve, source, weights, positions, ending, precision, tile)
             for tile in convolution_tiles(precision, weights.out_channels, weights.depth)
         ]
-        if precision == "float32":
-            sums = self._sums
-            ways.append(partial(convolve_by_library, source, weights, positions, ending, sums))
-        return ways
 
 
 def _readers(block: PackedBlock) -> list[Weights]:
@@ -219,6 +225,6 @@ def _readers(block: PackedBlock) -> list[Weights]:
     return [*(unit.first for unit in block.units), block.strided]
 
 
-def _both(first: Way, second: Way) -> None:
-    first()
-    second()
+def _both(first: Way, second: Way, *, compile_only: bool = False) -> None:
+    first(compile_only=compile_only)
+    second(compile_only=compile_only)

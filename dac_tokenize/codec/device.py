@@ -3,7 +3,9 @@
 import importlib.util
 import os
 import shutil
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +17,8 @@ from dac_tokenize.codec.quantizer import ResidualQuantizer
 
 # Beyond so much audio in a batch a device is as busy as it gets, and a short job would wait.
 _MOST_SECONDS = 256.0
+# Trying all ways compiles as many kernels again: half a minute that a short job has no use for.
+_WORK_BEFORE_TIMING_SECONDS = 120.0
 
 
 def has_kernels(device: torch.device, chain: Chain) -> bool:
@@ -66,24 +70,41 @@ class DeviceEncoder:
         from dac_tokenize.codec.cuda import CudaEncoder
         from dac_tokenize.codec.kernels.packed import PackedEncoder
         from dac_tokenize.codec.kernels.quantize import KernelQuantizer
-        from dac_tokenize.codec.ways import FastestWay, cuda_seconds, first_way
+        from dac_tokenize.codec.ways import (
+            Choose,
+            FastestWay,
+            WorkingWay,
+            compile_side_by_side,
+            cuda_seconds,
+            likeliest_way,
+        )
 
         packed = PackedEncoder(encoder, precision, device)
         kernel_quantizer = KernelQuantizer(quantizer, packed.last.out_channels)
-        fastest = FastestWay(cuda_seconds, (OutOfResources,))
         streams = CudaStreams(device)
 
-        def make(rows: int, choose: Any = fastest) -> Overlap:
-            with torch.cuda.device(device):
-                program = CudaEncoder(packed, kernel_quantizer, rows, frames, choose)
-                return Overlap(program, streams)
+        def program(choose: Choose, rows: int) -> CudaEncoder:
+            return CudaEncoder(packed, kernel_quantizer, rows, frames, choose)
 
+        def make(choose: Choose, rows: int) -> Overlap:
+            with torch.cuda.device(device):
+                return Overlap(program(choose, rows), streams)
+
+        with torch.cuda.device(device):
+            steps = program(likeliest_way, 1).steps
+        compile_side_by_side(steps, os.cpu_count() or 1, partial(torch.cuda.set_device, device))
+        del steps  # and the memory that they hold
+        working = partial(make, WorkingWay((OutOfResources,)))
         if rows is None:
             most = max(1, int(_MOST_SECONDS * frame_rate / frames))
-            rows = _measured_rows(lambda: make(1, first_way), device, most)
+            rows = _measured_rows(partial(working, 1), device, most)
         self.rows = rows
         self._device = device
-        self._encoder = HalvingEncoder(make, rows, torch.OutOfMemoryError, torch.cuda.empty_cache)
+        self._encoder = HalvingEncoder(
+            working, rows, torch.OutOfMemoryError, torch.cuda.empty_cache
+        )
+        fastest = partial(make, FastestWay(cuda_seconds, (OutOfResources,)))
+        self._renewal = Once(_WORK_BEFORE_TIMING_SECONDS, partial(self._encoder.renew, fastest))
 
     def submit(self, samples: Samples, frame_mask: FrameMask) -> JoinedCodes:
         """Start a batch; its `result()` waits for the codes, (rows, num_codebooks, frames).
@@ -99,7 +120,33 @@ class DeviceEncoder:
             DeviceMemoryError: there is no memory for a single row.
         """
         with torch.cuda.device(self._device):
+            self._renewal()
             return self._encoder.submit(samples, frame_mask)
+
+
+class Once:
+    """Does something a while after the first call, in a later call.
+
+    Args:
+        seconds: how long after.
+        do: what is done.
+        clock: seconds since some moment.
+    """
+
+    def __init__(
+        self, seconds: float, do: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds, self._do, self._clock = seconds, do, clock
+        self._due: float | None = None
+        self._done = False
+
+    def __call__(self) -> None:
+        """Do it if it is time and has not been done."""
+        if self._due is None:
+            self._due = self._clock() + self._seconds
+        if not self._done and self._clock() >= self._due:
+            self._done = True
+            self._do()
 
 
 def _measured_rows(make: Callable[[], object], device: torch.device, most: int) -> int:

@@ -99,6 +99,14 @@ class HalvingEncoder:
             # Outside the handler: the error holds on to what it was raised over.
             self._halve(reason)
 
+    def renew(self, make: Callable[[int], RowEncoder]) -> None:
+        """Make what computes rows anew, by `make`, as soon as all that is under way is done."""
+        if self._encoder is not None:
+            self._encoder.settle()
+            self._encoder = None
+        self._free()
+        self._make = make
+
     def _parts(self, encoder: RowEncoder, samples: Samples, frame_mask: FrameMask) -> list[Pending]:
         rows = self.rows
         return [
@@ -110,11 +118,7 @@ class HalvingEncoder:
         ]
 
     def _halve(self, reason: str) -> None:
-        if self._encoder is not None:
-            # Batches before this one may still be under way in it.
-            self._encoder.settle()
-            self._encoder = None
-        self._free()
+        self.renew(self._make)
         if self.rows == 1:
             raise DeviceMemoryError(
                 f"the device has not memory enough for one row ({reason}); free memory on it, "

@@ -1,19 +1,59 @@
-"""Which of several ways to do a step is taken on a device: measured once, kept for the process."""
+"""Which of several ways to do a step is taken on a device; all of them give the same bits.
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+A short job takes the likeliest, all compiled side by side, so that it does not wait for what it
+will not use. A long one measures once and keeps the fastest for the process.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
 import torch
 
-Way = Callable[[], None]
+
+class Way(Protocol):
+    """A step, done in one certain way."""
+
+    def __call__(self, *, compile_only: bool = False) -> None:
+        """Do it, or just compile what it needs."""
+
+
 Choose = Callable[[Hashable, Sequence[Way]], int]
+"""Takes what identifies a step and the ways to do it; returns the index of one."""
 _RUNS = 3
 # A way further down the list must gain this much, so that chance does not decide between equals.
 _GAIN = 1.05
 
 
+def likeliest_way(key: Hashable, ways: Sequence[Way]) -> int:
+    """Return 0: ways come with the likeliest first. Runs none."""
+    return 0
+
+
+class WorkingWay:
+    """Takes the first way that the device does not refuse, and runs it.
+
+    Args:
+        refusals: exceptions by which a way says that this device cannot run it.
+    """
+
+    def __init__(self, refusals: tuple[type[Exception], ...]) -> None:
+        self._refusals = refusals
+
+    def __call__(self, key: Hashable, ways: Sequence[Way]) -> int:
+        """Return the index of the way to take."""
+        for index, way in enumerate(ways[:-1]):
+            try:
+                way()
+            except self._refusals:
+                continue
+            return index
+        ways[-1]()
+        return len(ways) - 1
+
+
 class FastestWay:
-    """Times the ways of a step where they are first met; takes the fastest ever after.
+    """Times the ways of a step where they are first met; takes the fastest ever after, and runs it.
 
     Args:
         seconds: runs a way and returns how long it took.
@@ -31,7 +71,9 @@ class FastestWay:
         """Return the index of the way to take for the step that `key` identifies."""
         if key not in self._taken:
             self._taken[key] = self._fastest(ways)
-        return self._taken[key]
+        taken = self._taken[key]
+        ways[taken]()  # for the next step, which is timed on what this one gives
+        return taken
 
     def _fastest(self, ways: Sequence[Way]) -> int:
         if len(ways) == 1:
@@ -64,6 +106,16 @@ def cuda_seconds(way: Way) -> float:
     return float(start.elapsed_time(stop)) / 1000.0
 
 
-def first_way(key: Hashable, ways: Sequence[Way]) -> int:
-    """Take the first without measuring: the one that is likely best."""
-    return 0
+def compile_side_by_side(
+    ways: Iterable[Way], num_threads: int, prepare: Callable[[], None] = lambda: None
+) -> None:
+    """Compile what `ways` need, several at once: compilers run without Python's lock.
+
+    Args:
+        ways: each compiled once.
+        num_threads: how many at once.
+        prepare: called first in every thread, for instance to choose the device.
+    """
+    with ThreadPoolExecutor(num_threads, "compile", prepare) as pool:
+        for compiling in [pool.submit(way, compile_only=True) for way in ways]:
+            compiling.result()

@@ -97,8 +97,10 @@ def test_stopped_run_ends_at_once_and_clean(command, tmp_path, number, where):
     )
     assert found, err
     assert int(found[1]) == len(shards(output)) < 400
-    left = [path for path in tmp_path.rglob("*") if ".tmp-" in path.name or "pymp-" in path.name]
-    assert left == []
+    temporary = (".tmp-", "pymp-", "beam-")
+    assert [
+        path for path in tmp_path.rglob("*") if any(map(path.name.__contains__, temporary))
+    ] == []
     assert not [pid for pid in workers if is_alive(pid)]
 
 

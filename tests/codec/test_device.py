@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dac_tokenize.codec import device as device_module
-from dac_tokenize.codec.device import has_kernels
+from dac_tokenize.codec.device import Once, has_kernels
 from dac_tokenize.codec.geometry import encoder_chain
 
 CHAIN = encoder_chain([2, 4, 8, 8])
@@ -39,3 +39,11 @@ def test_no_c_compiler(modern, monkeypatch) -> None:
     monkeypatch.delenv("CC")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert not has_kernels(torch.device("cuda"), CHAIN)
+
+
+def test_something_is_done_once_and_not_before_its_time() -> None:
+    now, done = [100.0], []
+    once = Once(60.0, lambda: done.append(now[0]), lambda: now[0])
+    for now[0] in (100.0, 159.0, 161.0, 200.0, 300.0):
+        once()
+    assert done == [161.0]

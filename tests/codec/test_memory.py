@@ -81,6 +81,8 @@ def test_nothing_is_lost_wherever_memory_runs_out(batches, rows, data) -> None:
     generator = np.random.default_rng(0)
     pending = []
     for size in batches:
+        if data.draw(st.integers(0, 4)) == 0:
+            encoder.renew(device.make)
         samples = generator.integers(0, 99, (size, 4)).astype(np.float32)
         mask = generator.random((size, FRAMES)) < 0.5
         pending.append((encoder.submit(samples, mask), codes_of(samples, mask)))

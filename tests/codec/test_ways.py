@@ -1,15 +1,17 @@
 """The choice between ways to do a step, with made-up times."""
 
+import threading
+
 import pytest
 
-from dac_tokenize.codec.ways import FastestWay
+from dac_tokenize.codec.ways import FastestWay, WorkingWay, compile_side_by_side, likeliest_way
 
 
 class RefusedError(Exception):
     """This device cannot."""
 
 
-def never() -> None:
+def never(*, compile_only: bool = False) -> None:
     raise RefusedError
 
 
@@ -18,10 +20,10 @@ def ways_taking(*milliseconds):
     took = {}
     ways = []
     for time in milliseconds:
-        way = never if time is None else lambda: None
+        way = never if time is None else lambda *, compile_only=False: None
         took[id(way)] = time
         ways.append(way)
-    return ways, lambda way: took[id(way)]
+    return ways, took, lambda way: took[id(way)]
 
 
 @pytest.mark.parametrize(
@@ -36,15 +38,58 @@ def ways_taking(*milliseconds):
     ],
 )
 def test_fastest_is_taken_if_it_is_clearly_so(milliseconds, taken) -> None:
-    ways, seconds = ways_taking(*milliseconds)
+    ways, took, seconds = ways_taking(*milliseconds)
     choose = FastestWay(seconds, (RefusedError,))
     assert choose("step", ways) == taken
-    # Kept from then on, whatever the times are: the same step is done the same way.
-    assert choose("step", ways[::-1]) == taken
+    took.clear()
+    assert choose("step", ways) == taken  # kept from then on, and timed no more
 
 
 def test_a_single_way_is_not_timed() -> None:
-    assert FastestWay(never)("step", [never]) == 0
+    runs = []
+    assert FastestWay(never)("step", [lambda: runs.append(0)]) == 0
+    assert runs == [0]
+
+
+def test_the_way_taken_runs_last() -> None:
+    """The next step is timed on what it leaves."""
+    runs = []
+    ways = [lambda n=n: runs.append(n) for n in range(3)]
+    choose = FastestWay(lambda way: [2.0, 1.0, 3.0][ways.index(way)])
+    for _ in range(2):
+        assert choose("step", ways) == 1
+        assert runs.pop() == 1
+
+
+def test_the_likeliest_way_does_not_run() -> None:
+    assert likeliest_way("step", [never, never]) == 0
+
+
+def test_the_first_way_that_works_runs_once() -> None:
+    runs = []
+    ways = [never, lambda: runs.append(1), lambda: runs.append(2)]
+    choose = WorkingWay((RefusedError,))
+    assert choose("step", ways) == 1
+    assert runs == [1]
+    with pytest.raises(RefusedError):
+        choose("step", [never, never])
+
+
+def test_ways_compile_side_by_side() -> None:
+    """Each waits for the other; in turn they would wait for ever."""
+    both = threading.Barrier(2)
+    compiled = []
+    prepared = threading.local()
+
+    def way(*, compile_only: bool = False) -> None:
+        assert prepared.done
+        both.wait(timeout=60)
+        compiled.append(compile_only)
+
+    compile_side_by_side([way, way], 2, lambda: setattr(prepared, "done", True))
+    assert compiled == [True, True]
+    with pytest.raises(RefusedError):
+        compile_side_by_side([never], 2)
 
 
 def test_no_way_left_says_why() -> None:

@@ -1,10 +1,13 @@
-"""Parts of a Flink cluster killed while they encode: its own retry ends with the same corpus."""
+"""Parts of a Flink cluster killed while they encode, and a driver that is stopped."""
 
 import os
 import re
+import signal
 import threading
 import time
 from dataclasses import dataclass
+
+import pytest
 
 from dac_tokenize import files
 from dac_tokenize.cli import main
@@ -12,9 +15,10 @@ from dac_tokenize.corpus.verifying import verify_corpus
 from tests.corpus.test_tokenizing import tree
 from tests.engines.flink import flink_cluster  # noqa: F401
 
+CANCEL_SECONDS = 30.0
 CLIP_SECONDS = 0.3
 MARGIN = 4
-"""So many shards more are there at each kill, and so many at least are missing at the last."""
+"""So many shards at least are there at a kill, and so many are missing."""
 
 
 def published(output) -> dict[str, int]:
@@ -39,84 +43,95 @@ def in_the_making(output, pool) -> list[str]:
 
 @dataclass
 class Kill:
-    """One kill: of what, and what was there at that moment."""
+    """What was there at the moment of a kill."""
 
-    victim: str
     moment: float
     before: dict[str, int]
     begun: list[str]
 
 
 class Killer(threading.Thread):
-    """Kills parts of a cluster, each while one of its workers is in the middle of a shard."""
+    """Kills a part of a cluster while one of its workers is in the middle of a shard."""
 
-    def __init__(self, output, cluster) -> None:
+    def __init__(self, output, pool, kill) -> None:
         super().__init__(daemon=True)
-        self._output = output
-        self._pools = cluster.pools
-        self._victims = [("TaskManager", 1, cluster.kill_task_manager)]
+        self._output, self._pool, self._do_kill = output, pool, kill
         self._ended = threading.Event()
-        self.kills: list[Kill] = []
+        self.kill: Kill | None = None
 
     def run(self) -> None:
-        for victim, index, kill in self._victims:
-            least = MARGIN + (len(self.kills[-1].before) if self.kills else 0)
-            while not (begun := self._half_done(self._pools[index], least)):
-                if self._ended.wait(0.01):
-                    return
-            there = published(self._output)
-            self.kills.append(Kill(victim, time.monotonic(), there, begun))
-            kill(index)
+        while not (begun := self._half_done()):
+            if self._ended.wait(0.01):
+                return
+        self.kill = Kill(time.monotonic(), published(self._output), begun)
+        self._do_kill()
 
-    def _half_done(self, pool, least: int) -> list[str]:
-        """Return the shards that a pool's worker has been at for a while, once enough are there."""
-        begun = in_the_making(self._output, pool)
-        if not begun or len(published(self._output)) < least:
+    def _half_done(self) -> list[str]:
+        """Return the shards that the pool's worker has been at for a while, once some are there."""
+        begun = in_the_making(self._output, self._pool)
+        if not begun or len(published(self._output)) < MARGIN:
             return []
         time.sleep(CLIP_SECONDS / 3)
-        return begun if in_the_making(self._output, pool) == begun else []
+        return begun if in_the_making(self._output, self._pool) == begun else []
 
     def stop(self) -> None:
         self._ended.set()
         self.join()
 
 
-def test_task_manager_killed_in_mid_shard(
-    flink_cluster,  # noqa: F811
-    arguments,
-    whole,
-    report,
-    tmp_path,
-    capsys,
-):
-    """The job goes on with the TaskManager that takes its place."""
-    cluster, output = flink_cluster, tmp_path / "out"
-    cluster.wait_for_task_managers()
-    killer = Killer(output, cluster)
-    with cluster.logs_shown_on_failure(), cluster.slow(CLIP_SECONDS):
-        killer.start()
-        try:
-            assert main(arguments(output, *cluster.options())) == 0
-        finally:
-            killer.stop()
-        ended = time.monotonic()
-        state, failures = cluster.last_job()
-        assert [kill.victim for kill in killer.kills] == ["TaskManager"]
-        assert state == "FINISHED"
-        assert failures >= len(killer.kills)
-    after = published(output)
-    for kill in killer.kills:
-        assert len(kill.before) <= len(after) - MARGIN
-        assert not set(kill.begun) & set(kill.before)
-        assert {name: after[name] for name in kill.before} == kill.before, "made again"
+@pytest.fixture
+def cluster(flink_cluster):  # noqa: F811
+    """The cluster, whole again, its workers slow."""
+    flink_cluster.wait_for_task_managers()
+    with flink_cluster.logs_shown_on_failure(), flink_cluster.slow(CLIP_SECONDS):
+        yield flink_cluster
+
+
+@pytest.mark.parametrize("victim", ["TaskManager", "worker pool"])
+def test_part_killed_in_mid_shard(cluster, victim, arguments, whole, report, tmp_path, capsys):
+    """The job goes on with what takes the victim's place."""
+    output, index = tmp_path / "out", 1
+    kill = cluster.kill_task_manager if victim == "TaskManager" else cluster.kill_pool
+    killer = Killer(output, cluster.pools[index], lambda: kill(index))
+    killer.start()
+    try:
+        assert main(arguments(output, *cluster.options())) == 0
+    finally:
+        killer.stop()
+    ended = time.monotonic()
+    state, failures = cluster.last_job()
+    assert state == "FINISHED"
+    assert failures >= 1
+    kill, after = killer.kill, published(output)
+    assert len(kill.before) <= len(after) - MARGIN
+    assert not set(kill.begun) & set(kill.before)
+    assert {name: after[name] for name in kill.before} == kill.before, "made again"
     assert tree(output) == whole[0]
     found = verify_corpus(str(output))
     assert (found.findings, found.rows) == ((), 30)
     assert f"{output}: 30 of 31 clips encoded, " in capsys.readouterr().out
-    for kill in killer.kills:
-        report(
-            f"Flink {cluster.versions['flink']}, {kill.victim} killed with {len(kill.before)} of "
-            f"{len(after)} shards published and {len(kill.begun)} of its own half done: the job "
-            f"finished {ended - kill.moment:.0f} s later by Flink's own retry, none of the "
-            f"{len(kill.before)} made again, corpus identical"
-        )
+    report(
+        f"Flink {cluster.versions['flink']}, {victim} killed with {len(kill.before)} of "
+        f"{len(after)} shards published and {len(kill.begun)} of its own half done: the job "
+        f"finished {ended - kill.moment:.0f} s later by Flink's own retry, none of the "
+        f"{len(kill.before)} made again, corpus identical"
+    )
+
+
+def test_stopped_driver_cancels_its_job(cluster, arguments, runs, report, tmp_path):
+    """Ctrl-C leaves nothing at work in the cluster."""
+    output = tmp_path / "out"
+    run = runs.start(arguments(output, *cluster.options()))
+    while len(published(output)) < MARGIN:
+        assert not run.ended.wait(0.1), "ended by itself"
+    os.kill(run.pid, signal.SIGINT)
+    assert run.wait() == 128 + signal.SIGINT
+    stopped = time.monotonic()
+    while (state := cluster.last_job()[0]) != "CANCELED":
+        assert time.monotonic() < stopped + CANCEL_SECONDS, state
+        time.sleep(0.1)
+    seconds = time.monotonic() - stopped
+    there = published(output)
+    time.sleep(5 * CLIP_SECONDS)
+    assert published(output) == there, "the job goes on"
+    report(f"Flink: driver stopped by SIGINT, its job cancelled {seconds:.1f} s after it had ended")

@@ -152,7 +152,14 @@ def finish_kernel(
 
 
 def convolve(
-    source: Sheet, weights: Weights, positions: int, ending: Ending, precision: str, tile: Tile
+    source: Sheet,
+    weights: Weights,
+    positions: int,
+    ending: Ending,
+    precision: str,
+    tile: Tile,
+    *,
+    compile_only: bool = False,
 ) -> None:
     """Run a convolution and its ending.
 
@@ -164,10 +171,13 @@ def convolve(
             of the output reads just that position.
         precision: as `DacTokenizer` takes it.
         tile: its `channels` and `depth` divide those of `weights`.
+        compile_only: compile the kernel, and do nothing with it.
     """
     channels = weights.out_channels
     grid = (triton.cdiv(positions, tile.positions) * (channels // tile.channels), source.rows)
-    convolve_kernel[grid](
+    convolve_kernel.run(
+        grid=grid,
+        warmup=compile_only,
         source=weights.views(source, positions)[0],
         source_row=source.row_step,
         step=weights.step * source.channels,
@@ -191,7 +201,13 @@ def convolve(
 
 
 def convolve_by_library(
-    source: Sheet, weights: Weights, positions: int, ending: Ending, sums: torch.Tensor
+    source: Sheet,
+    weights: Weights,
+    positions: int,
+    ending: Ending,
+    sums: torch.Tensor,
+    *,
+    compile_only: bool = False,
 ) -> None:
     """Do as `convolve` with the vendor's matrix products, one for each tap, float32 only.
 
@@ -201,13 +217,16 @@ def convolve_by_library(
         positions: as for `convolve`.
         ending: as for `convolve`.
         sums: float32 scratch, at least rows * positions * channels numbers, flat.
+        compile_only: compile the kernel for the ending, and do nothing with it.
     """
     rows, channels = source.rows, weights.out_channels
     total = sums[: rows * positions * channels].view(rows, positions, channels)
-    add_products(source, weights, positions, total)
+    if not compile_only:
+        add_products(source, weights, positions, total)
     block_n = min(channels & -channels, 128)
-    grid = (triton.cdiv(positions, 32) * (channels // block_n), rows)
-    finish_kernel[grid](
+    finish_kernel.run(
+        grid=(triton.cdiv(positions, 32) * (channels // block_n), rows),
+        warmup=compile_only,
         sums=total,
         bias=weights.bias,
         num_positions=positions,
@@ -222,15 +241,18 @@ def convolve_by_library(
 
 
 def add_products(source: Sheet, weights: Weights, positions: int, total: torch.Tensor) -> None:
-    """Set `total`, shape (rows, positions, channels), to the sums of a convolution without bias."""
-    matrices = weights.matrix.unflatten(0, (weights.taps, weights.depth)).expand(
-        source.rows, -1, -1, -1
-    )
+    """Set `total`, shape (rows, positions, channels), to the sums of a convolution without bias.
+
+    Row by row: a library may add up otherwise for another number of rows, and how many there are
+    depends on a device's memory.
+    """
+    matrices = weights.matrix.unflatten(0, (weights.taps, weights.depth))
     for tap, view in enumerate(weights.views(source, positions)):
-        if tap == 0:
-            torch.bmm(view, matrices[:, tap], out=total)
-        else:
-            total.baddbmm_(view, matrices[:, tap])
+        for row in range(source.rows):
+            if tap == 0:
+                torch.mm(view[row], matrices[tap], out=total[row])
+            else:
+                total[row].addmm_(view[row], matrices[tap])
 
 
 def convolve_reference(source: Sheet, weights: Weights, positions: int, ending: Ending) -> None:

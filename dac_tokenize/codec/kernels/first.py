@@ -79,7 +79,12 @@ def pack_first(
 
 
 def convolve_samples(
-    samples: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, ending: Ending
+    samples: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    ending: Ending,
+    *,
+    compile_only: bool = False,
 ) -> None:
     """Run the first convolution.
 
@@ -88,13 +93,16 @@ def convolve_samples(
         weight: float32, shape (taps, channels).
         bias: float32, shape (channels,).
         ending: with a mask and both results, and no residual.
+        compile_only: compile the kernel, and do nothing with it.
     """
     rows, positions = samples.shape
     taps, channels = weight.shape
     block_n = min(channels & -channels, 64)
     arguments = ending.arguments(positions, bias)
     del arguments["residual"], arguments["residual_row"]
-    first_kernel[(triton.cdiv(positions, 64) * (channels // block_n), rows)](
+    first_kernel.run(
+        grid=(triton.cdiv(positions, 64) * (channels // block_n), rows),
+        warmup=compile_only,
         samples=samples,
         num_samples=positions,
         weight=weight,

@@ -122,19 +122,36 @@ class KernelQuantizer:
         device = latents.data.device
         return Sheet.make(latents.rows, latents.positions, self._width, torch.float32, device)
 
-    def encode(self, latents: Sheet, projected: Sheet, codes: torch.Tensor) -> None:
+    def encode(
+        self,
+        latents: Sheet,
+        projected: Sheet,
+        codes: torch.Tensor,
+        *,
+        compile_only: bool = False,
+    ) -> None:
         """Choose the entries.
 
         Args:
             latents: float32.
             projected: room for the projections, from `make_projected`.
             codes: where the codes go, from `make_codes`.
+            compile_only: compile the kernels, and do nothing with them.
         """
-        ending = Ending(plain=projected)
-        convolve(latents, self._project, latents.positions, ending, "float32", self._tile)
+        convolve(
+            latents,
+            self._project,
+            latents.positions,
+            Ending(plain=projected),
+            "float32",
+            self._tile,
+            compile_only=compile_only,
+        )
         num_frames = latents.rows * latents.positions
         block_m = min(max(_BLOCK_NUMBERS // self._width, 16), 32)
-        quantize_kernel[(triton.cdiv(num_frames, block_m),)](
+        quantize_kernel.run(
+            grid=(triton.cdiv(num_frames, block_m),),
+            warmup=compile_only,
             projected=projected.data,
             entries=self._entries,
             squares=self._squares,

@@ -50,6 +50,21 @@ _IEEE = (Tile(128, 128, 16, 8, 3), Tile(128, 64, 16, 4, 3))
 _UNIT_HALF = (Tile(128, 128, 64, 8, 3), Tile(64, 128, 64, 4, 3))
 _UNIT_TF32 = (Tile(128, 128, 32, 8, 3),)
 _WIDEST_UNIT = 128
+# 43 products a byte of sums: what a vendor's product reaches its full speed with.
+_LIBRARY_CHANNELS = 256
+
+
+def by_library(precision: str, channels: int) -> bool:
+    """Return whether the vendor's matrix products, one a tap, compute a convolution.
+
+    Only in float32 without TF32, on ordinary cores. They round otherwise than the kernels, so this
+    is settled by the codec and not by the clock: the same clip has the same codes in every run.
+
+    Args:
+        precision: as `DacTokenizer` takes it.
+        channels: channels that come out.
+    """
+    return precision == "float32" and channels >= _LIBRARY_CHANNELS
 
 
 def convolution_tiles(precision: str, channels: int, depth: int) -> list[Tile]:

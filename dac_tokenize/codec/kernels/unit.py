@@ -110,6 +110,8 @@ def run_unit(
     ending: Ending,
     precision: str,
     tile: Tile,
+    *,
+    compile_only: bool = False,
 ) -> None:
     """Run a residual unit whose first snake `source` is after.
 
@@ -121,11 +123,14 @@ def run_unit(
         ending: with residual, mask and next snake; `snaked` is not `source`.
         precision: as `DacTokenizer` takes it.
         tile: its `channels` are those of `source`.
+        compile_only: compile the kernel, and do nothing with it.
     """
     channels, positions = source.channels, source.positions
     flags = ending.flags
     assert all(on for name, on in flags.items() if name != "PLAIN")
-    unit_kernel[(triton.cdiv(positions, tile.positions), source.rows)](
+    unit_kernel.run(
+        grid=(triton.cdiv(positions, tile.positions), source.rows),
+        warmup=compile_only,
         source=first.views(source, positions)[0],
         source_row=source.row_step,
         tap_step=first.tap_step * channels,

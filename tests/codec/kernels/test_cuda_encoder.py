@@ -17,6 +17,7 @@ from dac_tokenize.codec.masks import level_masks
 from dac_tokenize.codec.quantizer import ResidualQuantizer
 from dac_tokenize.codec.rows import PlacedWindow, RowShape
 from dac_tokenize.codec.stream import fill_rows
+from dac_tokenize.codec.ways import compile_side_by_side, likeliest_way
 from dac_tokenize.codec.windows import Window
 from tests.codec.models import random_clip, random_model
 
@@ -67,12 +68,12 @@ def assert_as_near(model, samples, masks, latents) -> None:
     assert error < 1e-5 * exact[heard].norm()
 
 
-@pytest.mark.parametrize(("name", "way"), [("short", -1), ("12 wide", 0)])
+@pytest.mark.parametrize(("name", "library"), [("short", True), ("12 wide", False)])
 @torch.inference_mode()
-def test_latents_and_codes_are_those_of_the_plain_form(name: str, way: int) -> None:
-    model, plain, ours, (_, samples, masks) = prepared(
-        name, "float32", lambda key, ways: way % len(ways)
-    )
+def test_latents_and_codes_are_those_of_the_plain_form(monkeypatch, name, library) -> None:
+    if library:
+        monkeypatch.setattr("dac_tokenize.codec.kernels.tiles._LIBRARY_CHANNELS", 1)
+    model, plain, ours, (_, samples, masks) = prepared(name, "float32", likeliest_way)
     expected = encode_rows(model.encoder, samples, masks)
     latents = ours(samples, masks)
     assert_as_near(model, samples, masks, latents)
@@ -103,7 +104,7 @@ def test_half_precision_is_near(precision: str, way: int) -> None:
 
 @torch.inference_mode()
 def test_rows_wholly_filled_need_no_mask() -> None:
-    model, _, ours, (_, samples, _) = prepared("short", "float32", lambda key, ways: 0)
+    model, _, ours, (_, samples, _) = prepared("short", "float32", likeliest_way)
     noise = torch.randn_like(samples)
     whole = [None] * 10
     ours.frame_mask.zero_()
@@ -113,10 +114,22 @@ def test_rows_wholly_filled_need_no_mask() -> None:
 @torch.inference_mode()
 def test_a_batch_leaves_nothing_behind() -> None:
     """Buffers are kept from batch to batch: the second batch is none the wiser."""
-    _, _, ours, (_, samples, masks) = prepared("12 wide", "float32", lambda key, ways: 0)
+    _, _, ours, (_, samples, masks) = prepared("12 wide", "float32", likeliest_way)
     heard = masks[-1].bool()
     first = ours(samples, masks).clone()
     ours(torch.full_like(samples, 5.0), [None] * 10)
     again = ours(samples, masks)
     heard = heard.expand_as(first)
     assert torch.equal(again[heard], first[heard])
+
+
+@torch.inference_mode()
+def test_compiling_leaves_every_buffer_alone() -> None:
+    _, _, ours, (_, samples, masks) = prepared("short", "bfloat16", likeliest_way)
+    ours(samples, masks)
+    ours.run()
+    latents, codes = ours._latents.data.clone(), ours.codes.clone()
+    ours.samples.fill_(3.0)
+    compile_side_by_side(ours.steps, 1)
+    assert torch.equal(ours._latents.data, latents)
+    assert torch.equal(ours.codes, codes)
