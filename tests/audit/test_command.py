@@ -74,6 +74,33 @@ def test_a_clean_corpus_passes_and_each_planted_fault_is_found(tokenizer, tmp_pa
     assert found == {}
 
 
+def test_a_corpus_that_was_added_to(tmp_path):
+    """All of it is audited, what was added by its own plan and sources."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for index, reference in enumerate(cut_sounds(tmp_path / "sounds")):
+        folder = folders[index >= 5]
+        folder.mkdir(exist_ok=True)
+        Path(reference.uri).rename(folder / Path(reference.uri).name)
+    corpus = str(tmp_path / "out")
+    for folder, more in zip(folders, ([], ["--append"]), strict=True):
+        assert main(["encode", str(folder), "--output", corpus, "--device", "cpu", *more]) == 0
+    status, values = audit(corpus, tmp_path / "clean", "--no-stability")
+    assert (status, values["findings"]) == (0, [])
+    assert values["corpus"]["rows"] == values["sample"]["clips"] == 9
+    names = []
+
+    def swap(rows):
+        names.extend(row["key"] for row in rows[:2])
+        for name in ("audio_codes", "num_frames", "num_samples", "duration_seconds"):
+            rows[0][name], rows[1][name] = rows[1][name], rows[0][name]
+
+    spoil_rows(shards(corpus)[-1], swap)
+    status, values = audit(corpus, tmp_path / "spoilt", "--no-stability")
+    assert status == 4
+    found = {(one["check"], one["key"]) for one in values["findings"]}
+    assert {("fidelity", name) for name in names} <= found
+
+
 SLOW = """
 import sys, time
 from dac_tokenize.audit.measuring import Measurer
