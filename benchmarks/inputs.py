@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from benchmarks.memory import peak_bytes
+
 SOURCE_RATE = 22_050
 CODEC_RATE = 16_000
 MINUTE = 60 * SOURCE_RATE
@@ -98,12 +100,6 @@ def read(uri: str) -> dict[str, float]:
         "seconds": time.perf_counter() - start,
         "sound_seconds": num_samples / CODEC_RATE,
     }
-
-
-def peak_bytes() -> int:
-    """Gives the most memory that this process has held, since its program was loaded."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
 
 
 # Making long files quickly

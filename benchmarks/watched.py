@@ -12,7 +12,6 @@ import functools
 import importlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.memory import peak_bytes
 
 MAP_BATCH = 100
 Report = dict[str, Any]
@@ -116,14 +117,6 @@ class Watch:
             "work_cpu_seconds": used,
             "peak_bytes": peak_bytes(),
         }
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process has held since its program was loaded."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def watch_codec(seen: Watch) -> None:

@@ -1,7 +1,6 @@
 """Ways to do the same to the same clips, taking turns: what `encode` and `decode` compare by."""
 
 import math
-import resource
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import timed
+from benchmarks.memory import peak_bytes, reset_peak_bytes
 
 BATCH = 16
 Arrays = list[np.ndarray]
@@ -44,7 +44,8 @@ def take_turns(
     """Run the three plain ways and ours, `repeats` times in turn.
 
     Returns:
-        For each way, A to D in order: its best seconds, its results, its peak memory in bytes.
+        For each way, A to D in order: its best seconds, its results, its peak memory in bytes: of
+        the GPU, or of this process, the codec and the clips included.
     """
     ways: dict[str, Callable[[], Arrays]] = {
         "A one by one": lambda: one_by_one(plain, clips),
@@ -55,20 +56,12 @@ def take_turns(
     best, results, peak = dict.fromkeys(ways, math.inf), {}, {}
     for _ in range(repeats):
         for name, way in ways.items():
-            _peak_bytes(device)
+            on_gpu = device.type == "cuda"
+            (torch.cuda.reset_peak_memory_stats if on_gpu else reset_peak_bytes)()
             elapsed, results[name] = timed(way)
             best[name] = min(best[name], elapsed)
-            peak[name] = _peak_bytes(device)
+            peak[name] = int(torch.cuda.max_memory_allocated() if on_gpu else peak_bytes())
     return best, results, peak
-
-
-def _peak_bytes(device: torch.device) -> int:
-    """Return the most memory used since the last call: of the GPU, or of the process so far."""
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        return int(peak)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def compared_cells(name: str, ways: dict[str, dict[str, Any]]) -> Sequence[Any]:
