@@ -11,9 +11,9 @@ import functools
 import importlib.metadata
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
 
@@ -24,6 +24,7 @@ from dac_tokenize.events import log_event
 
 _logger = logging.getLogger(__name__)
 _VERSIONED = ("dac-tokenize", "torch", "transformers")
+_Loaded = TypeVar("_Loaded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,19 +134,30 @@ def open_parquet(url: str) -> Iterator[Any]:
         yield file
 
 
+@contextlib.contextmanager
+def open_shard(url: str) -> Iterator[Any]:
+    """Open a shard as `open_parquet` does, for its footer.
+
+    Raises:
+        CorpusError: the file is missing or unreadable.
+    """
+    try:
+        with open_parquet(url) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise CorpusError(f"{url} is missing") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise CorpusError(f"{url} is no readable Parquet file: {error}") from error
+
+
 def load_footer(url: str) -> ShardFooter:
     """Read what a shard says of itself.
 
     Raises:
         CorpusError: the file is missing, unreadable, or no shard of this package.
     """
-    try:
-        with open_parquet(url) as file:
-            return footer_of(file, url)
-    except FileNotFoundError as error:
-        raise CorpusError(f"{url} is missing") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise CorpusError(f"{url} is no readable Parquet file: {error}") from error
+    with open_shard(url) as file:
+        return footer_of(file, url)
 
 
 def footer_of(file: Any, url: str) -> ShardFooter:
@@ -185,12 +197,17 @@ def _parse_footer(url: str, entries: Mapping[bytes, bytes]) -> ShardFooter:
 
 
 def read_footer(url: str) -> ShardFooter | None:
-    """Read what a shard says of itself, or None where the shard must be made (again).
+    """Read what a shard says of itself, or None where the shard must be made (again)."""
+    return loaded_or_none(load_footer, url)
+
+
+def loaded_or_none(load: Callable[[str], _Loaded], url: str) -> _Loaded | None:
+    """Load something of a shard, or None where the shard must be made (again).
 
     A missing file is the usual case; an unreadable or foreign one is logged as a warning.
     """
     try:
-        return load_footer(url)
+        return load(url)
     except CorpusError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             log_event(_logger, logging.WARNING, "shard counts as not done", reason=str(error))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dac_tokenize import files
-from dac_tokenize.corpus.footer import FailedInput, open_parquet, read_footer
+from dac_tokenize.corpus.footer import FailedInput, open_parquet
 from dac_tokenize.corpus.manifest import (
     FAILED_NAME,
     MANIFEST_NAME,
@@ -20,7 +20,7 @@ from dac_tokenize.corpus.manifest import (
 from dac_tokenize.corpus.plan import load_plan
 from dac_tokenize.corpus.record import codes_from_array
 from dac_tokenize.corpus.results import ShardFigures, shard_result, totals
-from dac_tokenize.corpus.shard import describe_shard
+from dac_tokenize.corpus.shard import read_shard
 from dac_tokenize.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -228,7 +228,5 @@ def _plan(output: str) -> Plan:
 def _published(plan: Plan, first: int) -> Iterator[ShardFigures]:
     """Yield what the shards from `first` on that are there say of themselves."""
     for index in _indices_published(plan, first):
-        url = plan.shard_url(index)
-        if index >= first and (footer := read_footer(url)) is not None:
-            file = describe_shard(url, with_checksum=False)
-            yield shard_result(plan, footer, file, skipped=True)
+        if index >= first and (found := read_shard(plan.shard_url(index))) is not None:
+            yield shard_result(plan, *found, skipped=True)

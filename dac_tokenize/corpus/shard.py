@@ -6,7 +6,7 @@ Nothing in the file depends on when or where it was written: the same input give
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,7 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dac_tokenize import files
-from dac_tokenize.corpus.footer import ShardFooter, footer_entries, open_parquet
+from dac_tokenize.corpus.footer import (
+    ShardFooter,
+    footer_entries,
+    footer_of,
+    loaded_or_none,
+    open_parquet,
+    open_shard,
+)
 from dac_tokenize.corpus.record import Record, record_batch
 
 ROW_GROUP_ROWS = 1000
@@ -128,7 +135,9 @@ class ShardWriter:
         self._flush()
         self._writer.add_key_value_metadata(footer_entries(footer))
         self._writer.close()
-        file = describe_shard(str(self._path))
+        path = str(self._path)
+        with open_parquet(path) as written:
+            file = replace(_described(written.metadata, path), checksum=files.checksum(path))
         files.publish_file(self._path, self._url)
         return file
 
@@ -144,16 +153,27 @@ def _plain_columns(schema: pa.Schema) -> list[str]:
     return [column.name for column in schema if not pa.types.is_nested(column.type)]
 
 
-def describe_shard(url: str, *, with_checksum: bool = True) -> ShardFile:
-    """Return size and checksum of a shard; reads all of it unless `with_checksum` is False."""
-    with open_parquet(url) as file:
-        metadata = file.metadata
-        return ShardFile(
-            rows=metadata.num_rows,
-            size_bytes=files.size_bytes(url),
-            codes_bytes=_codes_bytes(metadata),
-            checksum=files.checksum(url) if with_checksum else None,
-        )
+def read_shard(url: str) -> tuple[ShardFooter, ShardFile] | None:
+    """Read what a published shard says of itself, and what it is as a file, without its checksum.
+
+    Both come from one opening: in a store far away that is most of what a resumed run does. None
+    where the shard must be made (again).
+    """
+    return loaded_or_none(_load_shard, url)
+
+
+def _load_shard(url: str) -> tuple[ShardFooter, ShardFile]:
+    with open_shard(url) as file:
+        return footer_of(file, url), _described(file.metadata, url)
+
+
+def _described(metadata: Any, url: str) -> ShardFile:
+    return ShardFile(
+        rows=metadata.num_rows,
+        size_bytes=files.size_bytes(url),
+        codes_bytes=_codes_bytes(metadata),
+        checksum=None,
+    )
 
 
 def _codes_bytes(metadata: Any) -> int:

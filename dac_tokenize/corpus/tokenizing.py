@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dac_tokenize import events, files
-from dac_tokenize.corpus.footer import FailedInput, ShardFooter, ShardStats, read_footer
+from dac_tokenize.corpus.footer import FailedInput, ShardFooter, ShardStats
 from dac_tokenize.corpus.manifest import MANIFEST_NAME
 from dac_tokenize.corpus.plan import Plan, load_shard, planned_shard
 from dac_tokenize.corpus.record import Record, corpus_schema
 from dac_tokenize.corpus.results import ShardResult, shard_result
-from dac_tokenize.corpus.shard import ShardWriter, describe_shard
+from dac_tokenize.corpus.shard import ShardWriter, read_shard
 from dac_tokenize.errors import ClipError, CorpusError, StoreError
 from dac_tokenize.events import log_event
 from dac_tokenize.prefetch import prefetch_waveforms
@@ -80,13 +80,15 @@ def published_shard(plan: Plan, index: int) -> ShardResult | None:
         CorpusError: the plan is damaged.
     """
     url = plan.shard_url(index)
-    footer = read_footer(url)
-    if footer is None or footer.shard_fingerprint != planned_shard(plan, index).fingerprint:
+    found = read_shard(url)
+    if found is None or found[0].shard_fingerprint != planned_shard(plan, index).fingerprint:
         return None
+    footer, file = found
     # Of what was added last, the manifest may know nothing yet.
     added = index >= plan.generations[-1].first_shard > 0
     known = not added and files.exists(files.join(plan.output, MANIFEST_NAME))
-    file = describe_shard(url, with_checksum=not known)
+    if not known:
+        file = replace(file, checksum=files.checksum(url))
     log_event(_logger, logging.INFO, "shard skipped", shard=plan.shard_name(index))
     return shard_result(plan, footer, file, skipped=True)
 
