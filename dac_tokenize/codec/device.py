@@ -74,7 +74,6 @@ class DeviceEncoder:
             Choose,
             FastestWay,
             WorkingWay,
-            compile_side_by_side,
             cuda_seconds,
             likeliest_way,
         )
@@ -90,10 +89,7 @@ class DeviceEncoder:
             with torch.cuda.device(device):
                 return Overlap(program(choose, rows), streams)
 
-        with torch.cuda.device(device):
-            steps = program(likeliest_way, 1).steps
-        compile_side_by_side(steps, os.cpu_count() or 1, partial(torch.cuda.set_device, device))
-        del steps  # and the memory that they hold
+        _compile(partial(program, likeliest_way, 1), device)
         working = partial(make, WorkingWay((OutOfResources,)))
         if rows is None:
             most = max(1, int(_MOST_SECONDS * frame_rate / frames))
@@ -147,6 +143,20 @@ class Once:
         if not self._done and self._clock() >= self._due:
             self._done = True
             self._do()
+
+
+def _compile(make: Callable[[], Any], device: torch.device) -> None:
+    """Compile what a program needs, side by side; it is thrown away."""
+    from dac_tokenize.codec.ways import compile_side_by_side
+
+    cuda: Any = torch.cuda
+    with cuda.device(device):
+        try:
+            steps = make().steps
+        except torch.OutOfMemoryError:  # told when a batch is to be computed
+            return
+        choose_device = partial(cuda.set_device, cuda.current_device())
+        compile_side_by_side(steps, os.cpu_count() or 1, choose_device)
 
 
 def _measured_rows(make: Callable[[], object], device: torch.device, most: int) -> int:

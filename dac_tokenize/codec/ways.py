@@ -4,6 +4,7 @@ A short job takes the likeliest, all compiled side by side, so that it does not 
 will not use. A long one measures once and keeps the fastest for the process.
 """
 
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -111,11 +112,17 @@ def compile_side_by_side(
 ) -> None:
     """Compile what `ways` need, several at once: compilers run without Python's lock.
 
+    The first is compiled before the others, in this thread: what a compiler sets up but once is
+    then there.
+
     Args:
         ways: each compiled once.
         num_threads: how many at once.
-        prepare: called first in every thread, for instance to choose the device.
+        prepare: called first in every other thread, for instance to choose the device.
     """
+    waiting = iter(ways)
+    for way in itertools.islice(waiting, 1):
+        way(compile_only=True)
     with ThreadPoolExecutor(num_threads, "compile", prepare) as pool:
-        for compiling in [pool.submit(way, compile_only=True) for way in ways]:
+        for compiling in [pool.submit(way, compile_only=True) for way in waiting]:
             compiling.result()

@@ -76,9 +76,13 @@ def test_the_first_way_that_works_runs_once() -> None:
 
 
 def test_ways_compile_side_by_side() -> None:
-    """Each waits for the other; in turn they would wait for ever."""
+    """Two wait for each other, and in turn would wait for ever; what comes first has no company."""
     both = threading.Barrier(2)
     compiled = []
+
+    def first(*, compile_only: bool = False) -> None:
+        compiled.append("first")
+
     prepared = threading.local()
 
     def way(*, compile_only: bool = False) -> None:
@@ -86,10 +90,12 @@ def test_ways_compile_side_by_side() -> None:
         both.wait(timeout=60)
         compiled.append(compile_only)
 
-    compile_side_by_side([way, way], 2, lambda: setattr(prepared, "done", True))
-    assert compiled == [True, True]
-    with pytest.raises(RefusedError):
-        compile_side_by_side([never], 2)
+    compile_side_by_side([first, way, way], 2, lambda: setattr(prepared, "done", True))
+    assert compiled == ["first", True, True]
+    for ways in ([never], [first, never]):
+        with pytest.raises(RefusedError):
+            compile_side_by_side(ways, 2)
+    compile_side_by_side([], 2)
 
 
 def test_no_way_left_says_why() -> None:
