@@ -1,6 +1,7 @@
 """The most memory that this process has held. Imports nothing that would take some."""
 
 import contextlib
+import ctypes
 import resource
 from pathlib import Path
 
@@ -15,6 +16,7 @@ def peak_bytes() -> int:
 
 
 def reset_peak_bytes() -> None:
-    """Have `peak_bytes` count anew from what is resident now, where Linux can."""
-    with contextlib.suppress(OSError):
+    """Have `peak_bytes` count anew from what is in use now, where Linux can."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # or what was used before would count
         Path("/proc/self/clear_refs").write_text("5")
