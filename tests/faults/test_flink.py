@@ -87,12 +87,18 @@ def cluster(flink_cluster):  # noqa: F811
         yield flink_cluster
 
 
-@pytest.mark.parametrize("victim", ["TaskManager", "worker pool"])
+@pytest.mark.parametrize("victim", ["TaskManager", "worker pool", "TaskManager with its pool"])
 def test_part_killed_in_mid_shard(cluster, victim, arguments, whole, report, tmp_path, capsys):
     """The job goes on with what takes the victim's place."""
-    output, index = tmp_path / "out", 1
-    kill = cluster.kill_task_manager if victim == "TaskManager" else cluster.kill_pool
-    killer = Killer(output, cluster.pools[index], lambda: kill(index))
+    output = tmp_path / "out"
+
+    def kill() -> None:
+        if "TaskManager" in victim:
+            cluster.kill_task_manager(1)
+        if "pool" in victim:
+            cluster.kill_pool(1)
+
+    killer = Killer(output, cluster.pools[1], kill)
     killer.start()
     try:
         assert main(arguments(output, *cluster.options())) == 0
@@ -102,19 +108,19 @@ def test_part_killed_in_mid_shard(cluster, victim, arguments, whole, report, tmp
     state, failures = cluster.last_job()
     assert state == "FINISHED"
     assert failures >= 1
-    kill, after = killer.kill, published(output)
-    assert len(kill.before) <= len(after) - MARGIN
-    assert not set(kill.begun) & set(kill.before)
-    assert {name: after[name] for name in kill.before} == kill.before, "made again"
+    killed, after = killer.kill, published(output)
+    assert len(killed.before) <= len(after) - MARGIN
+    assert not set(killed.begun) & set(killed.before)
+    assert {name: after[name] for name in killed.before} == killed.before, "made again"
     assert tree(output) == whole[0]
     found = verify_corpus(str(output))
     assert (found.findings, found.rows) == ((), 30)
     assert f"{output}: 30 of 31 clips encoded, " in capsys.readouterr().out
     report(
-        f"Flink {cluster.versions['flink']}, {victim} killed with {len(kill.before)} of "
-        f"{len(after)} shards published and {len(kill.begun)} of its own half done: the job "
-        f"finished {ended - kill.moment:.0f} s later by Flink's own retry, none of the "
-        f"{len(kill.before)} made again, corpus identical"
+        f"Flink {cluster.versions['flink']}, {victim} killed with {len(killed.before)} of "
+        f"{len(after)} shards published and {len(killed.begun)} of its own half done: the job "
+        f"finished {ended - killed.moment:.0f} s later by Flink's own retry, none of the "
+        f"{len(killed.before)} made again, corpus identical"
     )
 
 
