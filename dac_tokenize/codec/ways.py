@@ -113,7 +113,8 @@ def compile_side_by_side(
     """Compile what `ways` need, several at once: compilers run without Python's lock.
 
     The first is compiled before the others, in this thread: what a compiler sets up but once is
-    then there.
+    then there. What fails in company is compiled again alone: Triton parses its kernels' source,
+    and Python 3.11 cannot always do so in two threads at once (cpython issue 106905).
 
     Args:
         ways: each compiled once.
@@ -124,5 +125,7 @@ def compile_side_by_side(
     for way in itertools.islice(waiting, 1):
         way(compile_only=True)
     with ThreadPoolExecutor(num_threads, "compile", prepare) as pool:
-        for compiling in [pool.submit(way, compile_only=True) for way in waiting]:
-            compiling.result()
+        started = [(way, pool.submit(way, compile_only=True)) for way in waiting]
+    for way, compiling in started:
+        if compiling.exception() is not None:
+            way(compile_only=True)

@@ -98,6 +98,19 @@ def test_ways_compile_side_by_side() -> None:
     compile_side_by_side([], 2)
 
 
+def test_what_fails_in_company_is_compiled_alone() -> None:
+    calling = threading.current_thread()
+    threads = []
+
+    def way(*, compile_only: bool = False) -> None:
+        threads.append(threading.current_thread())
+        if threads[-1] is not calling:
+            raise SystemError("AST constructor recursion depth mismatch")
+
+    compile_side_by_side([way, way, way], 2)
+    assert [thread is calling for thread in threads] == [True, False, False, True, True]
+
+
 def test_no_way_left_says_why() -> None:
     with pytest.raises(RefusedError):
         FastestWay(lambda way: 1.0, (RefusedError,))("step", [never, never])
