@@ -1,5 +1,6 @@
 """Kernels on the CPU: by Triton's interpreter, which runs them as NumPy."""
 
+import contextlib
 import importlib
 from types import ModuleType
 
@@ -32,6 +33,37 @@ def interpreted(monkeypatch):
     monkeypatch.setattr(
         "triton.runtime.interpreter.InterpreterBuilder.create_dot", dot_of_any_type()
     )
+    with language_put_back():
+        yield
+
+
+@contextlib.contextmanager
+def language_put_back():
+    """Put back what the interpreter changes of Triton's language, of which it forgets a part.
+
+    It does so for a kernel, but not for the functions that one calls: nothing would compile after
+    it in the same process.
+    """
+    from triton.runtime.interpreter import _LangPatchScope
+
+    changed: dict[tuple[int, str], tuple[object, object]] = {}
+    missing = object()
+    plain = _LangPatchScope.set_attr
+
+    def set_attr(scope, obj, name, value):
+        changed.setdefault((id(obj), name), (obj, getattr(obj, name, missing)))
+        plain(scope, obj, name, value)
+
+    _LangPatchScope.set_attr = set_attr
+    try:
+        yield
+    finally:
+        _LangPatchScope.set_attr = plain
+        for (_, name), (obj, original) in changed.items():
+            if original is not missing:
+                setattr(obj, name, original)
+            elif hasattr(obj, name):
+                delattr(obj, name)
 
 
 def dot_of_any_type():
