@@ -103,12 +103,15 @@ def figure(value: Any, digits: int = 2) -> str:
 
 
 def brief(value: Any) -> str:
-    """Return a number in four digits, and a dash for none.
+    """Return a number in four digits, six where four would make it whole; a dash for none.
 
-    >>> brief(523.4861), brief(0.001), brief(0.0)
-    ('523.5', '0.001', '0')
+    >>> brief(523.4861), brief(0.001), brief(0.0), brief(0.9999769)
+    ('523.5', '0.001', '0', '0.999977')
     """
-    return figure(None) if value is None else f"{value:.4g}"
+    if value is None:
+        return figure(None)
+    text = f"{value:.4g}"
+    return text if "." in text or float(text) == value else f"{value:.6g}"
 
 
 def _heard(sound: Mapping[str, Any]) -> str:

@@ -145,7 +145,7 @@ def _show(values: Any, output: str) -> None:
     for line in values["verdict"]:
         if line["value"] is None and line["passed"] is None:
             continue
-        value = "not measured" if line["value"] is None else f"{line['value']:.4f}"
+        value = "not measured" if line["value"] is None else f"{line['value']:.5f}"
         side = "at most" if line["threshold"].startswith("max") else "at least"
         bound = "" if line["bound"] is None else f"{side} {line['bound']:g}"
         mark = {True: "ok", False: "NOT MET", None: ""}[line["passed"]]
