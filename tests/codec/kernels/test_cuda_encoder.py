@@ -123,13 +123,23 @@ def test_a_batch_leaves_nothing_behind() -> None:
     assert torch.equal(again[heard], first[heard])
 
 
+@pytest.mark.parametrize(("precision", "library"), [("bfloat16", False), ("float32", True)])
 @torch.inference_mode()
-def test_compiling_leaves_every_buffer_alone() -> None:
-    _, _, ours, (_, samples, masks) = prepared("short", "bfloat16", likeliest_way)
+def test_compiling_leaves_every_buffer_alone(monkeypatch, precision: str, library: bool) -> None:
+    if library:
+        monkeypatch.setattr("dac_tokenize.codec.kernels.tiles._LIBRARY_CHANNELS", 1)
+    _, _, ours, (_, samples, masks) = prepared("short", precision, likeliest_way)
     ours(samples, masks)
     ours.run()
-    latents, codes = ours._latents.data.clone(), ours.codes.clone()
+    latents, codes, sums = ours._latents.data.clone(), ours.codes.clone(), ours._sums.clone()
     ours.samples.fill_(3.0)
+
+    def ran(*_, **__):
+        raise AssertionError("a kernel ran")
+
+    monkeypatch.setattr("triton.runtime.interpreter.GridExecutor.__call__", ran)
+    monkeypatch.setattr(torch, "mm", ran)
     compile_side_by_side(ours.steps, 1)
     assert torch.equal(ours._latents.data, latents)
     assert torch.equal(ours.codes, codes)
+    assert torch.equal(ours._sums, sums)
