@@ -20,6 +20,7 @@ from dac_tokenize.corpus import (
     corpus_info,
     finish_corpus,
     iter_rows,
+    load_plan,
     published_shard,
     read_manifest,
     tokenize_shard,
@@ -542,3 +543,14 @@ def test_import_is_light():
 def test_names_are_there():
     assert sorted(dac_tokenize.corpus.__all__) == dac_tokenize.corpus.__all__
     assert all(hasattr(dac_tokenize.corpus, name) for name in dac_tokenize.corpus.__all__)
+
+
+def test_a_shard_that_is_there_is_opened_once(tmp_path, monkeypatch):
+    """In a store far away that is what a run with most of it done waits for."""
+    run(tmp_path / "out", write_sounds(tmp_path / "sounds", 3))
+    opened = []
+    open_file = files.open_file
+    monkeypatch.setattr(files, "open_file", lambda url: opened.append(url) or open_file(url))
+    plan = load_plan(str(tmp_path / "out"))
+    assert published_shard(plan, 0) is not None
+    assert opened.count(plan.shard_url(0)) == 1
