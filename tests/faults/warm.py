@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import sys
+import tempfile
 
 import s3fs  # noqa: F401
 import torch
@@ -39,6 +40,7 @@ def run(arguments) -> None:
     while "=" in arguments[0]:
         name, _, value = arguments.pop(0).partition("=")
         os.environ[name] = value
+    tempfile.tempdir = None  # as TMPDIR says
     retries.PATIENCE_SECONDS = float(os.environ.get("PATIENCE_SECONDS", retries.PATIENCE_SECONDS))
     logging.getLogger().handlers.clear()  # what a library logged on import made one
     status = 99
