@@ -10,7 +10,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 
 COPY . /tmp/dac-tokenize
-RUN pip install --no-cache-dir "apache-beam[gcp]==${BEAM_VERSION}" gcsfs "/tmp/dac-tokenize[s3]" \
+RUN pip install --no-cache-dir "apache-beam[gcp]==${BEAM_VERSION}" "/tmp/dac-tokenize[s3,gcs]" \
  && rm -rf /tmp/dac-tokenize \
  && python -c "import dac_tokenize.beam"
 

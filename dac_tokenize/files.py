@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from dac_tokenize.errors import StoreError
 from dac_tokenize.retries import store_errors, with_retries
 
 STALE_SECONDS = 24 * 3600.0
@@ -36,8 +37,15 @@ T = TypeVar("T")
 
 
 def open_store(url: str) -> tuple[Any, str]:
-    """Return the fsspec file system of a path or URL, and the path within it."""
-    store, path = fsspec.core.url_to_fs(url)
+    """Return the fsspec file system of a path or URL, and the path within it.
+
+    Raises:
+        StoreError: there is no such kind of store, or its library is not installed.
+    """
+    try:
+        store, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise StoreError(f"cannot open {url}: {error}") from error
     return store, path
 
 

@@ -47,8 +47,7 @@ def is_transient(error: BaseException) -> bool:
     error = root_error(error)
     if isinstance(error, (*_PERMANENT, ClipError)):
         return False
-    status = getattr(error, "status", None)
-    if isinstance(status, int):
+    if (status := http_status(error)) is not None:
         return status in _TRANSIENT_STATUS or status >= 500
     if isinstance(error, TimeoutError | ConnectionError | EOFError):
         return True
@@ -64,14 +63,19 @@ def is_away(error: BaseException) -> bool:
         return True
     if isinstance(error, (*_PERMANENT, ClipError)):
         return False
-    status = getattr(error, "status", None)
-    if isinstance(status, int):
+    if (status := http_status(error)) is not None:
         return status in _AWAY_STATUS
     if isinstance(error, TimeoutError | ConnectionError):
         return True
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _AWAY_ERRNO
     return _is_of_network(error)
+
+
+def http_status(error: BaseException) -> int | None:
+    """Return the status of HTTP that an error of aiohttp or gcsfs is about."""
+    named = (getattr(error, name, None) for name in ("status", "code"))
+    return next((status for status in named if isinstance(status, int)), None)
 
 
 def _is_of_network(error: BaseException) -> bool:

@@ -7,6 +7,8 @@ import pytest
 # Nothing in the tests may wait for a network: all they need ships with the package.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# No emulator speaks the protocol by which gcsfs asks what kind of bucket it has.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 # What a run prints at its end. Under pytest-xdist tests run in workers, whose figures travel
 # to the process that prints.

@@ -10,6 +10,7 @@ from dac_tokenize.errors import ClipError, SourceError, StoreError
 from dac_tokenize.retries import (
     ATTEMPTS,
     describe,
+    http_status,
     is_away,
     is_shared_store,
     is_transient,
@@ -106,7 +107,7 @@ def raise_if_away(uri: str, error: Exception) -> None:
 
 
 def _what_happened(uri: str, error: BaseException) -> str:
-    status = getattr(error, "status", None)
+    status = http_status(error)
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return f"there is no file {uri}"
     if isinstance(error, PermissionError) or status in (401, 403):

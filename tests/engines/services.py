@@ -15,6 +15,8 @@ import pytest
 CACHE = Path(os.environ.get("DAC_TOKENIZE_CACHE", Path.home() / ".cache" / "dac_tokenize"))
 """Where scripts/engines puts what is no Python package."""
 
+FAKE_GCS_VERSION = "1.56.1"  # as in scripts/engines
+
 START_SECONDS = 60.0
 REPOSITORY = Path(__file__).parents[2]
 
@@ -27,12 +29,17 @@ def missing(what: str) -> None:
     pytest.skip(text)
 
 
+def built(name: str, version: str) -> Path:
+    """Return a binary that scripts/engines has built."""
+    path = CACHE / f"{name}-{version}" / name
+    if not path.exists():
+        missing(f"{name} {version}")
+    return path
+
+
 def prism() -> Path:
     """Return the Prism binary of the installed Beam's version."""
-    path = CACHE / f"prism-{version('apache-beam')}" / "prism"
-    if not path.exists():
-        missing(f"Prism {version('apache-beam')}")
-    return path
+    return built("prism", version("apache-beam"))
 
 
 def free_port() -> int:
@@ -105,3 +112,22 @@ def job_service(folder):
     with process([*command, *options], log) as running:
         wait_for_port(port, running, log)
         yield port
+
+
+@contextlib.contextmanager
+def gcs_server(folder, external_url=None):
+    """A server that speaks Google Cloud Storage's protocol, its objects in memory; gives its URL.
+
+    Args:
+        folder: for its log.
+        external_url: where clients reach it, if not at its own port.
+    """
+    binary = built("fake-gcs-server", FAKE_GCS_VERSION)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    log = folder / f"gcs-{port}.log"
+    options = ["-scheme=http", "-host=127.0.0.1", f"-port={port}", "-backend=memory"]
+    external = f"-external-url={external_url or url}"
+    with process([binary, *options, external, f"-public-host=127.0.0.1:{port}"], log) as running:
+        wait_for_port(port, running, log)
+        yield url

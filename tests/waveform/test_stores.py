@@ -1,5 +1,6 @@
-"""Stores: a real S3 server and real http servers on loopback, and errors that pass or stay."""
+"""Stores: real servers of buckets and of http on loopback, and errors that pass or stay."""
 
+import contextlib
 import errno
 import functools
 import http.server
@@ -11,6 +12,7 @@ import fsspec
 import numpy as np
 import pytest
 import tenacity
+from gcsfs.retry import HttpError
 
 from dac_tokenize import retries
 from dac_tokenize.errors import ClipError, PlanError, SourceError, StoreError
@@ -18,6 +20,7 @@ from dac_tokenize.prefetch import prefetch_waveforms
 from dac_tokenize.references import Reference
 from dac_tokenize.sources import list_references
 from dac_tokenize.waveform import WaveformOpener, fetch, stores
+from tests.engines import services
 from tests.waveform.sounds import decode, encode, tones
 
 RATE = 16_000
@@ -44,24 +47,43 @@ def sounds() -> dict[str, bytes]:
             for f in FORMATS for n in range(3)}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def bucket():
-    """A bucket of a real S3 server, with the environment by which s3fs finds it."""
+@contextlib.contextmanager
+def s3(_):
+    """A real S3 server, by the environment in which s3fs finds it."""
     server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        filesystem = fsspec.filesystem("s3", skip_instance_cache=True)
+    yield {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }
+    server.stop()
+
+
+@contextlib.contextmanager
+def gs(folder):
+    """A server of Google Cloud Storage's protocol, by the environment in which gcsfs finds it."""
+    with services.gcs_server(folder) as url:
+        yield {"STORAGE_EMULATOR_HOST": url, "NO_GCE_CHECK": "true"}
+
+
+@pytest.fixture(scope="module", params=[s3, gs], ids=["s3", "gs"])
+def bucket(request, tmp_path_factory):
+    """A folder of a bucket in a real server."""
+    server, scheme = request.param, request.param.__name__
+    with server(tmp_path_factory.mktemp(scheme)) as found_by, pytest.MonkeyPatch.context() as patch:
+        for name, value in found_by.items():
+            patch.setenv(name, value)
+        # Instances of earlier tests know servers that are gone.
+        fsspec.get_filesystem_class(scheme).clear_instance_cache()
+        filesystem = fsspec.filesystem(scheme, skip_instance_cache=True)
         filesystem.mkdir("recordings")
         for name, data in sounds().items():
             filesystem.pipe(f"recordings/in/{name}", data)
         filesystem.pipe("recordings/in/notes.txt", b"no sound")
-        yield "s3://recordings/in"
-    server.stop()
+        yield f"{scheme}://recordings/in"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -135,7 +157,7 @@ def check_all(references, num_threads=3):
     return count
 
 
-def test_s3(bucket, size):
+def test_bucket(bucket, size):
     listing = list_references([bucket])
     references = list(listing)
     assert [r.key for r in references] == sorted(sounds())
@@ -145,10 +167,10 @@ def test_s3(bucket, size):
     assert check_all(list_references([f"{bucket}/*/1.*"])) == 4
 
 
-def test_s3_segments_of_a_large_file_do_not_fetch_it_all(bucket, monkeypatch):
+def test_segments_of_a_large_file_do_not_fetch_it_all(bucket, monkeypatch):
     samples = np.tile(tones(1_000_000), (12, 1))
-    filesystem = fsspec.filesystem("s3", skip_instance_cache=True)
-    filesystem.pipe("recordings/long/a.wav", encode(samples, RATE))  # 24 MB
+    filesystem, folder = fsspec.core.url_to_fs(bucket)
+    filesystem.pipe(f"{folder}/long/a.wav", encode(samples, RATE))  # 24 MB
     fetched = []
     plain = fetch.SpanFile._read_at
     monkeypatch.setattr(
@@ -156,19 +178,22 @@ def test_s3_segments_of_a_large_file_do_not_fetch_it_all(bucket, monkeypatch):
         "_read_at",
         lambda self, *where: fetched.append(where) or plain(self, *where),
     )
-    segment = WaveformOpener(RATE).read(Reference("a", "s3://recordings/long/a.wav", 600.0, 1.0))
+    segment = WaveformOpener(RATE).read(Reference("a", f"{bucket}/long/a.wav", 600.0, 1.0))
     assert np.abs(segment[0] - samples[9_600_000:9_616_000, 0]).max() < 2**-15
     assert sum(num_bytes for _, num_bytes in fetched) < 100_000
 
 
-def test_s3_errors(bucket):
+def test_bucket_errors(bucket):
+    scheme = bucket.partition(":")[0]
     opener = WaveformOpener(RATE)
-    with pytest.raises(SourceError, match=r"there is no file s3://recordings/in/gone.wav"):
-        opener(Reference("gone.wav", "s3://recordings/in/gone.wav"))
-    with pytest.raises(PlanError, match="there is no file or folder s3://recordings/nothing"):
-        list(list_references(["s3://recordings/nothing"]))
-    with pytest.raises(PlanError, match="there is no file or folder s3://other-bucket"):
-        list(list_references(["s3://other-bucket/x"]))
+    with pytest.raises(SourceError, match=f"there is no file {bucket}/gone.wav"):
+        opener(Reference("gone.wav", f"{bucket}/gone.wav"))
+    with pytest.raises(
+        PlanError, match=f"there is no file or folder {scheme}://recordings/nothing"
+    ):
+        list(list_references([f"{scheme}://recordings/nothing"]))
+    with pytest.raises(PlanError, match=f"there is no file or folder {scheme}://other-bucket"):
+        list(list_references([f"{scheme}://other-bucket/x"]))
 
 
 def test_http(web, size):
@@ -253,6 +278,10 @@ def test_an_object_that_shrinks_while_it_is_read(monkeypatch):
         (PermissionError(), False),
         (ValueError(), False),
         (SourceError(), False),
+        (HttpError({"code": 429, "message": "slow down"}), True),
+        (HttpError({"code": 503, "message": "backend error"}), True),
+        (HttpError({"code": 400, "message": "required"}), False),
+        (HttpError({"code": 401, "message": "Anonymous caller"}), False),
     ],
 )
 def test_which_errors_pass(error, passes):
