@@ -5,7 +5,7 @@ DacTokenizeError
 │   └── ConfigError       ... in a YAML configuration file
 ├── CodecError            a codec cannot be loaded or does not fit the request
 ├── DeviceMemoryError     a device has not memory enough for a single row
-├── StoreError            a store cannot be opened or does not answer: what it holds is unknown
+├── StoreError            a store does not answer: nothing is known about what it holds
 ├── ClipError             one clip cannot become codes: recorded, the others go on
 │   ├── SourceError       ... its bytes cannot be read (missing, no permission, vanished)
 │   ├── AudioError        ... its bytes are not the sound they claim to be
@@ -39,7 +39,7 @@ class DeviceMemoryError(DacTokenizeError):
 
 
 class StoreError(DacTokenizeError):
-    """A store cannot be opened or does not answer, so nothing is known about what it holds."""
+    """A store does not answer, so nothing is known about what it holds."""
 
 
 class ClipError(DacTokenizeError):

@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
 import dac_tokenize.beam
-from dac_tokenize import files
+from dac_tokenize import temporaries
 from dac_tokenize.beam import (
     DecodeAudio,
     EncodeAudio,
@@ -182,7 +182,7 @@ def test_nothing_stays_of_workers_that_died(plan, plain, codec, tmp_path):
     """What they had begun is given to others by the engine, which knows nothing of their files."""
     with subprocess.Popen(["true"]) as ended:
         pass
-    own = files.temporary_path(plan.shard_url(0))
+    own = temporaries.temporary_path(plan.shard_url(0))
     dead = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
     dead.write_text("half a shard")
     _TokenizeShard(plan.output, codec, 1).setup()

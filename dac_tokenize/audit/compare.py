@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dac_tokenize import files
+from dac_tokenize import files, publishing
 from dac_tokenize.audit.alignment import aligned, estimate_lag, expected_lags, widened
 from dac_tokenize.audit.charts import perplexity_chart, rates_chart
 from dac_tokenize.audit.media import mp3
@@ -278,7 +278,7 @@ def write_comparison(comparison: Comparison, folder: str) -> None:
     )
     try:
         publish_json(values, files.join(folder, COMPARISON_NAME))
-        files.publish_bytes(page.encode("utf-8", "replace"), files.join(folder, PAGE_NAME))
+        publishing.publish_bytes(page.encode("utf-8", "replace"), files.join(folder, PAGE_NAME))
     except OSError as error:
         raise CorpusError(f"the comparison in {folder} cannot be written: {error}") from error
 

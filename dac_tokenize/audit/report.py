@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dac_tokenize import files
+from dac_tokenize import files, publishing
 from dac_tokenize.audit.auditing import Audit, open_measurer, saved_plan
 from dac_tokenize.audit.media import ClipMedia, clip_media, required
 from dac_tokenize.audit.metrics import METRICS, Quality
@@ -93,7 +93,7 @@ def write_report(audit: Audit, options: AuditOptions, folder: str) -> None:
         publish_json(audit.values, files.join(folder, REPORT_NAME))
         _write_clips(audit, files.join(folder, CLIPS_NAME))
         page = render_audit(audit, _media(audit, options))
-        files.publish_bytes(page.encode("utf-8", "replace"), files.join(folder, PAGE_NAME))
+        publishing.publish_bytes(page.encode("utf-8", "replace"), files.join(folder, PAGE_NAME))
     except OSError as error:
         raise CorpusError(f"the report in {folder} cannot be written: {error}") from error
 
@@ -116,7 +116,7 @@ def _write_clips(audit: Audit, url: str) -> None:
     own: list[pa.Field[Any]] = [one.with_name(_free(one.name, taken)) for one in metadata]
     schema = pa.schema([*_CLIP_FIELDS, *own])
     table = pa.Table.from_pylist([_row(clip, taken) for clip in audit.clips], schema=schema)
-    with files.published(url) as path:
+    with publishing.published(url) as path:
         pq.write_table(table, str(path), compression="zstd")
 
 
@@ -155,7 +155,7 @@ def _by_codebooks(qualities: Mapping[int, Quality]) -> list[dict[str, Any]]:
 
 def publish_json(values: Mapping[str, Any], url: str) -> None:
     """Write figures as JSON that any parser reads: numbers that are none become null."""
-    files.publish_bytes(files.readable_json(_plain(values)), url)
+    publishing.publish_bytes(files.readable_json(_plain(values)), url)
 
 
 def read_report(folder: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from dac_tokenize import files
+from dac_tokenize import temporaries
 from dac_tokenize.cli.quiet import say
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -66,8 +66,8 @@ def leave_process(stopped: Stopped, output: str) -> NoReturn:
     threading.excepthook = _ignore  # Beam's threads will miss their workers
     _kill(_descendants(os.getpid()))
     folders = corpus_folders(output)
-    files.sweep(*folders)
-    files.sweep_own(*folders)
+    temporaries.sweep(*folders)
+    temporaries.sweep_own(*folders)
     if "multiprocessing.forkserver" in sys.modules:  # whose socket lies in a folder
         shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
     say(stopped, logging.WARNING)

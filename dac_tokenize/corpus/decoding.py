@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import soundfile
 
-from dac_tokenize import files
+from dac_tokenize import files, publishing, temporaries
 from dac_tokenize.corpus.reading import corpus_info, iter_rows
 from dac_tokenize.errors import CodecError, CorpusError
 
@@ -107,13 +107,13 @@ def decode_corpus(
     >>> for file in decode_corpus("out", "sound", tokenizer_of("out")):  # doctest: +SKIP
     ...     print(file.path, file.num_samples)
     """
-    files.sweep(str(folder))
+    temporaries.sweep(str(folder))
     missing = set(keys or ())
     for row in iter_rows(corpus, columns=["key", "audio_codes", "num_samples"], keys=keys):
         missing.discard(row["key"])
         url = files.join(str(folder), sound_path(row["key"], sound_format))
         try:
-            with files.published(url) as path:
+            with publishing.published(url) as path:
                 _write(path, tokenizer, row, sound_format)
         except (OSError, soundfile.LibsndfileError) as error:
             raise CorpusError(f"{url} cannot be written: {error}") from error

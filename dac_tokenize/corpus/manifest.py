@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dac_tokenize import files
+from dac_tokenize import files, publishing
 from dac_tokenize.corpus.card import CARD_NAME, render_card
 from dac_tokenize.corpus.footer import FailedInput, load_footer
 from dac_tokenize.corpus.record import SCHEMA_VERSION
@@ -121,8 +121,10 @@ def _finish(
     _write_failed(output, entries)
     card_url = files.join(output, CARD_NAME)
     if _may_replace_card(files.read_bytes(card_url), earlier):
-        files.publish_bytes(card, card_url)
-    files.publish_bytes(files.readable_json(asdict(manifest)), files.join(output, MANIFEST_NAME))
+        publishing.publish_bytes(card, card_url)
+    publishing.publish_bytes(
+        files.readable_json(asdict(manifest)), files.join(output, MANIFEST_NAME)
+    )
     return manifest
 
 
@@ -167,7 +169,7 @@ def _manifest(plan: Plan, entries: list[ManifestFile]) -> Manifest:
 def _write_failed(output: str, entries: Iterable[ManifestFile]) -> None:
     """Write the table of failed inputs, shard after shard; it is there even when empty."""
     with (
-        files.published(files.join(output, FAILED_NAME)) as path,
+        publishing.published(files.join(output, FAILED_NAME)) as path,
         pq.ParquetWriter(str(path), FAILED_SCHEMA, compression="zstd") as writer,
     ):
         for entry in entries:

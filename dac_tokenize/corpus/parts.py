@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dac_tokenize import files
+from dac_tokenize import files, publishing
 from dac_tokenize.corpus.footer import open_parquet
 from dac_tokenize.corpus.record import FOOTER_PREFIX, feature_json
 from dac_tokenize.corpus.request import PlanRequest
@@ -148,7 +148,7 @@ class PartWriter:
         named = []
         for number, part in enumerate(self._parts):
             named.append(replace(part, name=f"part-{mark}-{number:05d}.parquet"))
-            files.publish_file(Path(self._path(number)), plan_url(output, named[-1].name))
+            publishing.publish_file(Path(self._path(number)), plan_url(output, named[-1].name))
         return tuple(named)
 
     def _path(self, number: int) -> str:

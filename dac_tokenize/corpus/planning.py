@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dac_tokenize import files
+from dac_tokenize import files, publishing, temporaries
 from dac_tokenize.corpus.cutting import ShardCutter, estimate_seconds, probe_seconds
 from dac_tokenize.corpus.footer import package_versions
 from dac_tokenize.corpus.generation import Generation, generation_json, generation_name
@@ -81,7 +81,7 @@ def sweep_temporaries(output: str) -> list[str]:
     Returns:
         The paths removed.
     """
-    return files.sweep(output, files.join(output, "data"), files.join(output, "_plan"))
+    return temporaries.sweep(output, files.join(output, "data"), files.join(output, "_plan"))
 
 
 def make_plan(
@@ -131,7 +131,7 @@ def spooled(
         CorpusError: the local disk or the output's store cannot be written, here or in the block.
     """
     try:
-        with files.temporary_folder(plan_url(output, "spool")) as folder:
+        with temporaries.temporary_folder(plan_url(output, "spool")) as folder:
             spool = Spool(folder)
             stream = iter(references)
             while chunk := list(itertools.islice(stream, spool_rows)):
@@ -195,7 +195,9 @@ def save_generation(
     )
     number = len(before.generations) if before is not None else 0
     try:
-        files.publish_new(generation_json(generation), plan_url(output, generation_name(number)))
+        publishing.publish_new(
+            generation_json(generation), plan_url(output, generation_name(number))
+        )
     finally:
         plan = load_plan(output)
         used = {part.name for part in iter_parts(plan)} if plan is not None else set()

@@ -13,7 +13,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dac_tokenize import files
+from dac_tokenize import files, publishing, temporaries
 from dac_tokenize.corpus.footer import (
     ShardFooter,
     footer_entries,
@@ -79,7 +79,7 @@ class ShardWriter:
         self._row_group_bytes = row_group_bytes
         self._records: list[Record] = []
         self._bytes = 0
-        self._path = files.temporary_path(url)
+        self._path = temporaries.temporary_path(url)
         self._writer: Any = None
 
     def __enter__(self) -> Self:
@@ -138,7 +138,7 @@ class ShardWriter:
         path = str(self._path)
         with open_parquet(path) as written:
             file = replace(_described(written.metadata, path), checksum=files.checksum(path))
-        files.publish_file(self._path, self._url)
+        publishing.publish_file(self._path, self._url)
         return file
 
     def _flush(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dac_tokenize import files
+from dac_tokenize import files, temporaries
 from dac_tokenize.corpus.card import CARD_NAME
 from dac_tokenize.corpus.checking import ShardChecker, usable_manifest
 from dac_tokenize.corpus.footer import FailedInput, ShardStats
@@ -259,7 +259,7 @@ def strays(plan: Plan) -> list[Finding]:
         url = files.join(plan.output, folder) if folder else plan.output
         for name in files.list_names(url):
             counts = bool(folder) or ".tmp-" in name or name.endswith(".parquet")
-            if counts and name not in names and not files.is_living_temporary(url, name):
+            if counts and name not in names and not temporaries.is_living_temporary(url, name):
                 path = f"{folder}/{name}" if folder else name
                 message = "no file of this corpus; remove it by hand if it is not wanted"
                 if ".tmp-" in name:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from dac_tokenize import files
+from dac_tokenize import temporaries
 from dac_tokenize.corpus import Plan, ShardProgress, ShardResult
 from dac_tokenize.corpus.manifest import unfinished
 from dac_tokenize.corpus.tokenizing import NUM_THREADS, corpus_folders
@@ -117,7 +117,7 @@ class _Run:
     def lose(self, lost: Lost) -> None:
         """Drop what a worker had in flight."""
         # Of its own temporary files a killed process removes none.
-        files.sweep(*corpus_folders(self.plan.output))
+        temporaries.sweep(*corpus_folders(self.plan.output))
         where = "" if lost.task is None else self.plan.shard_name(lost.task)
         what = "shard given up" if lost.is_given_up else "worker lost"
         fields = {"shard": where, "worker": lost.rank, "reason": lost.reason, "losses": lost.losses}

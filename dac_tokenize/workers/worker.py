@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from transformers import DacModel  # noqa: F401
 
-from dac_tokenize import events, files
+from dac_tokenize import events, temporaries
 from dac_tokenize.corpus import Plan, ShardProgress, ShardResult, published_shard, tokenize_shard
 from dac_tokenize.corpus.tokenizing import corpus_folders
 from dac_tokenize.errors import DacTokenizeError
@@ -88,7 +88,7 @@ def _listen(pipe: Connection, shards: queue.SimpleQueue[int], job: Job) -> None:
         while True:
             shards.put(pipe.recv())
     except (EOFError, OSError):
-        files.sweep_own(*corpus_folders(job.plan.output))
+        temporaries.sweep_own(*corpus_folders(job.plan.output))
         os._exit(0)
 
 

@@ -14,7 +14,7 @@ from datasets import load_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dac_tokenize import files
+from dac_tokenize import files, publishing
 from dac_tokenize.corpus import (
     append_plan,
     corpus_info,
@@ -378,7 +378,9 @@ def test_of_many_writers_one_wins(tmp_path):
     for trial in range(20):
         path = tmp_path / str(trial)
         with ThreadPoolExecutor(8) as pool:
-            won = list(pool.map(files.publish_new, map(b"%d".__mod__, range(8)), [str(path)] * 8))
+            won = list(
+                pool.map(publishing.publish_new, map(b"%d".__mod__, range(8)), [str(path)] * 8)
+            )
         assert sum(won) == 1
         assert path.read_bytes() == b"%d" % won.index(True)
     assert len(list(tmp_path.iterdir())) == 20

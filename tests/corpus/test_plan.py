@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dac_tokenize import files
+from dac_tokenize import files, publishing
 from dac_tokenize.corpus import keys, parts
 from dac_tokenize.corpus.parts import plan_url
 from dac_tokenize.corpus.plan import iter_parts, iter_shards, load_plan, load_shard, planned_shard
@@ -271,7 +271,7 @@ def test_disk_full(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "publish_file", full)
+    monkeypatch.setattr(publishing, "publish_file", full)
     with pytest.raises(CorpusError, match=r"plan of .* cannot be written: .*No space left"):
         make_plan(str(tmp_path), request(), clips(3))
     assert os.listdir(tmp_path / "_plan") == []

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 import dac_tokenize.corpus
-from dac_tokenize import files
+from dac_tokenize import files, publishing, temporaries
 from dac_tokenize.corpus import (
     corpus_info,
     finish_corpus,
@@ -207,12 +207,12 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, sounds, done):
 
 
 def test_sweep_leaves_the_files_of_living_runs(tmp_path):
-    living = files.temporary_path(str(tmp_path / "data" / "a.parquet"))
+    living = temporaries.temporary_path(str(tmp_path / "data" / "a.parquet"))
     living.write_text("")
     other = living.parent / ".a.parquet.tmp-00000000-1-00000000"
     other.write_text("")
     assert sweep_temporaries(str(tmp_path)) == []
-    old = os.stat(other).st_mtime - 2 * files.STALE_SECONDS
+    old = os.stat(other).st_mtime - 2 * temporaries.STALE_SECONDS
     os.utime(other, (old, old))
     assert sweep_temporaries(str(tmp_path)) == [str(other)]
     assert living.exists()
@@ -223,7 +223,7 @@ def test_sweep_takes_the_files_of_processes_that_nobody_has_asked_for(tmp_path):
     """Their numbers are still taken: a pool of workers does not wait for those that die."""
     ended = subprocess.Popen(["true"], stdout=subprocess.PIPE)
     os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
-    own = files.temporary_path(str(tmp_path / "a.parquet"))
+    own = temporaries.temporary_path(str(tmp_path / "a.parquet"))
     other = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
     other.write_text("")
     assert sweep_temporaries(str(tmp_path)) == [str(other)]
@@ -323,7 +323,7 @@ def test_full_disk_stops_the_run_in_one_sentence(tmp_path, sounds, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "publish_file", full)
+    monkeypatch.setattr(publishing, "publish_file", full)
     with pytest.raises(CorpusError, match=r"train-00001-of-.* No space left .* stays readable"):
         tokenize_shard(plan, 1, FakeTokenizer())
     assert tree(tmp_path / "out") == before

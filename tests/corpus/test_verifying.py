@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dac_tokenize import files
+from dac_tokenize import files, temporaries
 from dac_tokenize.corpus import finish_corpus, iter_rows, tokenize_shard
 from dac_tokenize.corpus.planning import open_plan
 from dac_tokenize.corpus.repairing import repair_corpus
@@ -147,7 +147,7 @@ def test_strays(out):
     (out / "extra.parquet").write_bytes(b"")
     (out / "_plan" / "part-00009.parquet").write_bytes(b"")
     (out / "notes.txt").write_text("mine")
-    living = files.temporary_path(str(out / "data" / "a.parquet"))
+    living = temporaries.temporary_path(str(out / "data" / "a.parquet"))
     living.write_text("")
     assert sorted(kinds(out)) == [
         ("_plan/part-00009.parquet", "stray"),

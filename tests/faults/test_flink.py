@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from dac_tokenize import files
+from dac_tokenize import temporaries
 from dac_tokenize.cli import main
 from dac_tokenize.corpus.verifying import verify_corpus
 from tests.corpus.test_tokenizing import tree
@@ -30,7 +30,7 @@ def in_the_making(output, pool) -> list[str]:
     """Return the shards that the workers of one pool have begun and not published."""
     names = []
     for path in (output / "data").glob(".*.tmp-*"):
-        if not files.is_living_temporary(str(output / "data"), path.name):
+        if not temporaries.is_living_temporary(str(output / "data"), path.name):
             continue
         name, pid = re.fullmatch(r"\.(.+)\.tmp-\w+-(\d+)-\w+", path.name).groups()
         try:
@@ -126,9 +126,9 @@ def test_part_killed_in_mid_shard(cluster, victim, arguments, whole, report, tmp
 
 def test_stopped_driver_cancels_its_job(cluster, arguments, runs, report, tmp_path):
     """Ctrl-C leaves nothing at work in the cluster."""
-    output, temporaries = tmp_path / "out", tmp_path / "tmp"
-    temporaries.mkdir()  # keeps what Beam has for a job's submission out of the other runs' folder
-    run = runs.start([f"TMPDIR={temporaries}", *arguments(output, *cluster.options())])
+    output, folder = tmp_path / "out", tmp_path / "tmp"
+    folder.mkdir()  # keeps what Beam has for a job's submission out of the other runs' folder
+    run = runs.start([f"TMPDIR={folder}", *arguments(output, *cluster.options())])
     while len(published(output)) < MARGIN:
         assert not run.ended.wait(0.1), "ended by itself"
     os.kill(run.pid, signal.SIGINT)

@@ -7,7 +7,7 @@ import fsspec
 import pytest
 import requests
 
-from dac_tokenize import files
+from dac_tokenize import files, publishing
 from dac_tokenize.corpus.verifying import verify_corpus
 from tests.engines import services
 from tests.faults.stores import BUCKET, GcsStore
@@ -100,7 +100,7 @@ def test_of_many_writers_one_wins(store):
     for trial in range(5):
         url = f"gs://{BUCKET}/new/{trial}"
         with ThreadPoolExecutor(8) as pool:
-            won = list(pool.map(files.publish_new, map(b"%d".__mod__, range(8)), [url] * 8))
+            won = list(pool.map(publishing.publish_new, map(b"%d".__mod__, range(8)), [url] * 8))
         assert sum(won) == 1
         assert files.read_bytes(url) == b"%d" % won.index(True)
 
@@ -109,6 +109,6 @@ def test_file_of_many_parts(store):
     """gcsfs sends it in parts of 50 MiB."""
     url = f"gs://{BUCKET}/parts/large"
     data = bytes(range(256)) * (60 << 12)
-    with files.published(url) as path:
+    with publishing.published(url) as path:
         path.write_bytes(data)
     assert files.read_bytes(url) == data
