@@ -10,7 +10,8 @@ from apache_beam.testing.util import assert_that
 from dac_tokenize.audit.auditing import audit_corpus, open_measurer, saved_plan
 from dac_tokenize.audit.options import AuditOptions
 from dac_tokenize.audit.sampling import SampleRequest, pick_rows
-from dac_tokenize.beam import AuditCodes, _DecodeRecords
+from dac_tokenize.beam import AuditCodes
+from dac_tokenize.beam.clips import _DecodeRecords
 from dac_tokenize.cli import main
 from dac_tokenize.corpus import iter_rows
 from dac_tokenize.hf import decode_batch
