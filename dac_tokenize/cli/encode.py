@@ -18,7 +18,7 @@ from dac_tokenize.cli.arguments import (
 )
 from dac_tokenize.cli.options import finite
 from dac_tokenize.cli.quiet import is_json, say
-from dac_tokenize.errors import DacTokenizeError, UsageError
+from dac_tokenize.errors import CorpusError, DacTokenizeError, UsageError
 
 if TYPE_CHECKING:
     from dac_tokenize.codec.checkpoint import CodecIdentity
@@ -192,8 +192,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("an INPUT is empty; expected a file, folder or glob")
     try:
         path = files.local_path(as_uri(options.output))
-    except (ImportError, ValueError) as error:
-        raise UsageError(f"--output {options.output} cannot be used: {error}") from error
+    except CorpusError as error:
+        raise UsageError(f"--output {options.output} cannot be used: {error.__cause__}") from error
     if path is not None and path.exists() and not path.is_dir():
         raise UsageError(f"--output {options.output} is a file; expected a folder, or none yet")
 

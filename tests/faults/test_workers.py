@@ -52,8 +52,10 @@ def test_killed_workers(runs, arguments, whole, check, log, report, tmp_path):
     run = runs.start(arguments(output, "--workers=2"))
     killed = []
     for shards in moments:
-        wait_for(lambda shards=shards: published(output) >= shards and workers_of(run), run)
-        killed.append(random.Random(shards).choice(workers_of(run)))
+        wait_for(lambda shards=shards: published(output) >= shards, run)
+        # One just killed may still be there.
+        wait_for(lambda: set(workers_of(run)) - set(killed), run)
+        killed.append(random.Random(shards).choice(sorted(set(workers_of(run)) - set(killed))))
         os.kill(killed[-1], signal.SIGKILL)
     assert run.wait() == 0
     check(output)

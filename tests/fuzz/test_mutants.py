@@ -43,8 +43,11 @@ def run_worker(first: int, last: int, folder) -> tuple[int, list[dict], str]:
     progress, output = folder / "progress", folder / "output"
     progress.write_bytes(struct.pack("<Q", first))
     command = [sys.executable, "-m", "tests.fuzz.mutants", str(first), str(last), str(progress)]
+    # The bound is on address space, of which glibc reserves 128 MiB for each of Arrow's threads;
+    # without room for another thread Arrow aborts.
+    environment = os.environ | {"MALLOC_ARENA_MAX": "1"}
     with output.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file)
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
         seen, since = first, time.monotonic()
         while process.poll() is None:
             time.sleep(0.05)
