@@ -161,10 +161,11 @@ def watch_sound(seen: Watch) -> None:
 
 def run_cli(seen: Watch, arguments: list[str]) -> None:
     """Run the command line."""
-    from dac_tokenize import beam, corpus
+    from dac_tokenize import corpus
+    from dac_tokenize.beam import corpus as transforms
     from dac_tokenize.cli import main
 
-    tokenize_shard = beam.tokenize_shard
+    tokenize_shard = transforms.tokenize_shard
 
     def timed(*args: Any, **options: Any) -> Any:
         seen.mark("work_starts", first=True)
@@ -176,7 +177,7 @@ def run_cli(seen: Watch, arguments: list[str]) -> None:
         seen.audio_seconds += result.seconds
         return result
 
-    beam.tokenize_shard = timed
+    transforms.tokenize_shard = timed
     corpus.open_plan = seen.timing("plan", corpus.open_plan, time.perf_counter)
     watch_sound(seen)
     seen.mark("imported")

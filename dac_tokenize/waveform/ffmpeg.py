@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -15,6 +15,7 @@ from dac_tokenize.waveform.reader import read_up_to
 from dac_tokenize.waveform.stores import source_errors
 
 if TYPE_CHECKING:
+    import av
     import av.container
 
 # (offset, bytes there, FFmpeg's demuxer, what users call it). The demuxer is always given to
@@ -81,6 +82,7 @@ class FfmpegReader:
     def __init__(self, source: SourceFile, demuxer: str) -> None:
         self._source, self._demuxer = source, demuxer
         self._container: av.container.InputContainer | None = None
+        self._frames: Generator[Samples, None, None] | None = None
         try:
             self._open()
         except BaseException:
@@ -116,11 +118,9 @@ class FfmpegReader:
             return self._container.duration * self.sampling_rate // 1_000_000
         return None
 
-    def _decode(self, stream: Any) -> Iterator[Samples]:
-        import av
-
+    def _decode(self, stream: Any) -> Generator[Samples, None, None]:
         assert self._container is not None
-        resampler = av.AudioResampler(format="flt")
+        resampler = _new_resampler()
         num_frames = 0
         for frame in self._container.decode(stream):
             found = frame.sample_rate, frame.layout.nb_channels
@@ -150,6 +150,7 @@ class FfmpegReader:
 
     def read(self, num_frames: int) -> Samples:
         """Reads at most so many frames: float32 (num_frames, num_channels); none at the end."""
+        assert self._frames is not None
         pieces, count = [self._rest.reshape(-1, self.num_channels)], len(self._rest)
         with self._decoding("the data is damaged"):
             while count < num_frames and (piece := next(self._frames, None)) is not None:
@@ -172,6 +173,11 @@ class FfmpegReader:
                 raise AudioError(f"{what}: {error.strerror}") from error
 
     def _close_container(self) -> None:
+        # It and this reader hold each other, and it the threads of FFmpeg's filters: left to the
+        # garbage collector, they would stay for many sounds.
+        if self._frames is not None:
+            self._frames.close()
+            self._frames = None
         if self._container is not None:
             self._container.close()
             self._container = None
@@ -180,3 +186,17 @@ class FfmpegReader:
         """Closes the file under it."""
         self._close_container()
         self._source.close()
+
+
+def _new_resampler() -> av.AudioResampler:
+    """Return what makes samples float32 and interleaved.
+
+    By itself it would start a thread for each core, which PyAV 19 leaves to the garbage collector.
+    """
+    import av
+
+    one_thread: dict[str, Any] = {"threads": 1}
+    try:
+        return av.AudioResampler(format="flt", **one_thread)
+    except TypeError:  # PyAV before 19
+        return av.AudioResampler(format="flt")

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from benchmarks import common, watched
-from dac_tokenize import beam, corpus
+from dac_tokenize import corpus
+from dac_tokenize.beam import corpus as transforms
 from dac_tokenize.codec.engine import CodecEngine
 from dac_tokenize.tokenizer import DacTokenizer
 from dac_tokenize.waveform import opening
@@ -17,7 +18,7 @@ WRAPPED = [
     (CodecEngine, "start_batch"),
     (opening, "open_sound"),
     (opening, "resample_blocks"),
-    (beam, "tokenize_shard"),
+    (transforms, "tokenize_shard"),
     (corpus, "open_plan"),
     (importlib.import_module("dac_tokenize.hf.encode"), "audio_to_waveform"),
 ]

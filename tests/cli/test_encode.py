@@ -141,7 +141,7 @@ class TestMistakes:
         monkeypatch.setattr("dac_tokenize.corpus.planning.sweep_temporaries", refuse)
         self.check(encode(), 1, "Permission denied")
 
-    @pytest.mark.parametrize("output", ["nosuch://a/b"])
+    @pytest.mark.parametrize("output", ["nosuch://a/b", "abfs://needs/adlfs"])
     def test_store_that_does_not_exist(self, encode, output):
         self.check(encode("--output", output), 2, f"--output {output} cannot be used")
 

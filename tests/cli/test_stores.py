@@ -5,7 +5,6 @@ import pytest
 from dac_tokenize.cli import main
 
 COMMANDS = [
-    "encode dac_tokenize/sounds --output {store}",
     "encode {store} --output {folder}/out",
     "info {store}",
     "verify {store}",

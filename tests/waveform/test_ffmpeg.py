@@ -1,6 +1,9 @@
 """What only FFmpeg reads: real encoders, cuts, and nothing let in by guessing."""
 
+import contextlib
+import gc
 import io
+import os
 import sys
 
 import numpy as np
@@ -153,3 +156,34 @@ def test_errors_of_the_store_stay_its_own():
         reader = FfmpegReader(SourceFile(Broken(data), len(data), "here"), "aac")
         while len(reader.read(10_000)):
             pass
+
+
+@pytest.fixture
+def no_garbage_collection():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.6], ids=["whole", "cut short"])
+@pytest.mark.parametrize(("container", "codec"), [("ipod", "aac"), ("matroska", "flac")])
+def test_nothing_of_a_sound_stays(container, codec, kept, no_garbage_collection):
+    """FFmpeg's filters have threads, one for each core: they end with the sound."""
+    data = encode(tones(96_000, rate=RATE), container, codec)
+    data = data[: int(len(data) * kept)]
+    before = len(os.listdir("/proc/self/task"))
+    for _ in range(20):
+        with contextlib.suppress(AudioError):
+            audio_to_waveform({"bytes": data}, RATE)
+    assert len(os.listdir("/proc/self/task")) == before
+
+
+def test_nothing_of_a_sound_that_is_read_in_part_stays(no_garbage_collection):
+    data = encode(tones(400_000, rate=RATE), "adts", "aac")
+    before = len(os.listdir("/proc/self/task"))
+    for _ in range(20):
+        reader = FfmpegReader(SourceFile(io.BytesIO(data), len(data), "here"), "aac")
+        assert len(reader.read(10_000)) == 10_000
+        reader.close()
+    assert len(os.listdir("/proc/self/task")) == before
