@@ -83,7 +83,9 @@ def test_two_drivers_at_once(runs, arguments, check, report, tmp_path, delay):
 def test_one_of_two_drivers_killed(runs, arguments, whole, check, report, tmp_path):
     first = runs.start(arguments(tmp_path / "out"))
     second = runs.start(arguments(tmp_path / "out"))
-    time.sleep(whole[1] / 2)
+    while published(tmp_path / "out") < 5:
+        assert first.status is None
+        time.sleep(0.002)
     first.kill()
     assert first.wait() == -9
     assert second.wait() == 0
