@@ -279,6 +279,16 @@ def test_linear_start_brings_back_most_of_the_sound(rng):
     assert float(negative_snr(decoded[:, 0], audio[:, 0])) < -3
 
 
+@pytest.fixture
+def one_thread():
+    """Several threads add gradients in any order; earlier tests may have left them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_training_goes_on_from_a_checkpoint_as_if_never_stopped(work_folder):
     settings = tiny_settings()
     whole = Trainer(settings, work_folder, resume=False)
