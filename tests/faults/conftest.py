@@ -16,6 +16,7 @@ from dac_tokenize.corpus.verifying import verify_corpus
 from tests.corpus.test_tokenizing import tree
 from tests.engines import services
 from tests.engines.conftest import codec_folder, sounds  # noqa: F401
+from tests.faults.stores import BUCKET
 
 RUN_SECONDS = 120.0
 
@@ -148,3 +149,15 @@ def check(whole, temporaries):
         assert [name for name in names if not name.startswith(theirs)] == []
 
     return check
+
+
+@pytest.fixture
+def encode(store, runs, arguments):
+    """Start a run into the bucket, where workers find it by its environment."""
+
+    def encode(name, **environment):
+        environment |= store.environment()
+        words = [f"{name}={value}" for name, value in environment.items()]
+        return runs.start([*words, *arguments(f"{store.scheme}://{BUCKET}/{name}")])
+
+    return encode

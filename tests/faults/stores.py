@@ -1,6 +1,7 @@
 """Buckets on loopback that fail: real servers behind a door that faults come from."""
 
 import threading
+import time
 
 import fsspec
 from werkzeug.exceptions import NotFound
@@ -8,6 +9,13 @@ from werkzeug.middleware.http_proxy import ProxyMiddleware
 from werkzeug.serving import make_server
 
 BUCKET = "corpus"
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Store:
@@ -33,6 +41,13 @@ class Store:
     def environment(self) -> dict[str, str]:
         """Return what the store's library finds the server by."""
         raise NotImplementedError
+
+    def use(self, monkeypatch) -> None:
+        """Let this process find it."""
+        for name, value in self.environment().items():
+            monkeypatch.setenv(name, value)
+        # Instances of earlier tests know servers that are gone.
+        fsspec.get_filesystem_class(self.scheme).clear_instance_cache()
 
     def is_write(self, environ) -> bool:
         """Tell requests that write an object."""

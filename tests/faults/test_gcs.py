@@ -3,15 +3,13 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import fsspec
 import pytest
 import requests
 
 from dac_tokenize import files, publishing
 from dac_tokenize.corpus.verifying import verify_corpus
 from tests.engines import services
-from tests.faults.stores import BUCKET, GcsStore
-from tests.faults.test_s3 import wait_for
+from tests.faults.stores import BUCKET, GcsStore, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -24,24 +22,9 @@ def server(tmp_path_factory):
 @pytest.fixture
 def store(server, monkeypatch):
     store = GcsStore(server)
-    for name, value in store.environment().items():
-        monkeypatch.setenv(name, value)
-    # Instances of earlier tests know servers that are gone.
-    fsspec.get_filesystem_class("gs").clear_instance_cache()
+    store.use(monkeypatch)
     yield store
     store.stop()
-
-
-@pytest.fixture
-def encode(store, runs, arguments):
-    """Start a run into the bucket, where workers find it by its environment."""
-
-    def encode(name, **environment):
-        environment |= store.environment()
-        words = [f"{name}={value}" for name, value in environment.items()]
-        return runs.start([*words, *arguments(f"gs://{BUCKET}/{name}")])
-
-    return encode
 
 
 def test_one_write_in_five_fails(store, encode, whole, report):

@@ -2,14 +2,13 @@
 
 import time
 
-import fsspec
 import pytest
 
 from dac_tokenize import files
 from dac_tokenize.corpus import iter_rows
 from dac_tokenize.corpus.verifying import verify_corpus
 from tests.corpus.test_tokenizing import tree as local_tree
-from tests.faults.stores import BUCKET, S3Store
+from tests.faults.stores import BUCKET, S3Store, wait_for
 
 moto = pytest.importorskip("moto.moto_server.werkzeug_app")
 
@@ -17,25 +16,10 @@ moto = pytest.importorskip("moto.moto_server.werkzeug_app")
 @pytest.fixture
 def store(monkeypatch):
     store = S3Store(moto.DomainDispatcherApplication(moto.create_backend_app))
-    for name, value in store.environment().items():
-        monkeypatch.setenv(name, value)
-    # Instances of earlier tests know servers that are gone.
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    store.use(monkeypatch)
     store.open().makedirs(BUCKET, exist_ok=True)
     yield store
     store.stop()
-
-
-@pytest.fixture
-def encode(store, runs, arguments):
-    """Start a run into the bucket, where workers find it by its environment."""
-
-    def encode(name, **environment):
-        environment |= store.environment()
-        words = [f"{name}={value}" for name, value in environment.items()]
-        return runs.start([*words, *arguments(f"s3://{BUCKET}/{name}")])
-
-    return encode
 
 
 def test_one_write_in_three_fails(store, encode, whole, report):
@@ -61,13 +45,6 @@ def test_stale_listings(store, encode, whole, report):
     store.stale = False
     assert store.tree("stale") == whole[0]
     report(f"S3 with {store.stale_listings} stale listings: corpus identical, all rows read")
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_store_that_dies_and_comes_back(store, encode, whole, report):
